@@ -1,8 +1,9 @@
 //! Decides by a rule and by what is known of a caller. Pure: where a rule depends on something that is not known, the
 //! decision says so, the server asks, and decides again.
 //!
-//! Everything is compared exactly. The checks are ordered by the party that can change the outcome. Scopes come last:
-//! they are named as missing only if nothing else is, so that a client never asks its user for more in vain.
+//! Everything is compared exactly. The checks are ordered by the party that can change the outcome. Scopes and, after them,
+//! authentication contexts come last: they are named as missing only if nothing else is, so that a client never asks its
+//! user for more in vain.
 
 mod resemblance;
 
@@ -30,12 +31,16 @@ pub struct Facts<'a> {
     pub identity: Identity<'a>,
     /// Person or application.
     pub kind: PrincipalKind,
+    /// Whether the caller is an AI agent, for itself or on behalf of a person.
+    pub agent: bool,
     /// Whether the caller is a person whose home is another tenant or identity provider.
     pub guest: Fact<'a, bool>,
     /// Scopes in the short form.
     pub scopes: &'a [String],
     /// The scope that every caller of the server has: a token of Entra ID by its name, a session by its own.
     pub server_scope: Option<&'a str>,
+    /// Authentication contexts that the person's sign-in has satisfied, as far as that still counts.
+    pub contexts: &'a [String],
     /// Application roles.
     pub roles: Fact<'a, &'a [String]>,
     /// Groups, as far as the token told them.
@@ -72,8 +77,8 @@ pub fn decide_by(rules: &[ToolRule], terms: &Terms, facts: &Facts<'_>) -> Decisi
 }
 
 /// Decides about something of a server behind the component: by the rules that name it; if there are none, by those for
-/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may, unless `deny_unlisted`. Where tools have
-/// rules, tasks need some too. Guests of a tenant are callers like others: no rule of the settings is about them.
+/// [`EVERYTHING`] of its kind; if there are none either, every admitted caller may but AI agents, which rules have to name,
+/// unless `deny_unlisted`. Where tools have rules, tasks need some too. Guests of a tenant are callers like others: no rule of the settings is about them.
 ///
 /// Names are compared exactly, but a server behind may compare them in another way. So a name that resembles one which has
 /// rules is denied ([`Denial::NameAmbiguous`]), see `resemblance`.
@@ -98,13 +103,24 @@ pub fn decide_about(target: &Target<'_>, rules: &[ToolRule], deny_unlisted: bool
     }
     // A task is the call of a tool, and no message says of which.
     let of_tools = kind == TargetKind::Task && rules.iter().any(|rule| rule.is_about(server, TargetKind::Tool));
-    if deny_unlisted || of_tools { Decision::Deny(Denial::NotListed) } else { Decision::Allow }
+    match deny_unlisted || of_tools {
+        true => Decision::Deny(Denial::NotListed),
+        false if facts.agent => Decision::Deny(Denial::AgentNotAllowed),
+        false => Decision::Allow,
+    }
 }
 
 /// Whether any of these rules, of which one has to hold, could deny a caller something of a server: without one, and
-/// without `deny_unlisted`, every list is whole.
-pub fn is_restricted(server: &str, kind: TargetKind, rules: &[ToolRule], deny_unlisted: bool) -> bool {
-    deny_unlisted || rules.iter().any(|rule| rule.is_about(server, kind))
+/// without `deny_unlisted`, every list is whole, except for an agent, which needs a rule.
+pub fn is_restricted(
+    server: &str,
+    kind: TargetKind,
+    rules: &[ToolRule],
+    deny_unlisted: bool,
+    facts: Option<&Facts<'_>>,
+) -> bool {
+    let is_agent = facts.is_some_and(|facts| facts.agent);
+    deny_unlisted || is_agent || rules.iter().any(|rule| rule.is_about(server, kind))
 }
 
 /// Decides by rules of which one has to hold. A rule that names the caller's tenant takes the place of those that name
@@ -135,9 +151,13 @@ fn check(rule: &Rule, guests: bool, facts: &Facts<'_>) -> Result<(), Decision> {
     if rule.tenants.is_some() && !rule.is_for(identity.tenant_id) {
         return Err(Decision::Deny(other_tenant(facts)));
     }
+    if facts.agent && !rule.agents {
+        return Err(Decision::Deny(Denial::AgentNotAllowed));
+    }
     let kind_fits = match kind {
-        PrincipalKind::User => rule.users,
-        PrincipalKind::App => rule.apps,
+        PrincipalKind::User => rule.users || facts.agent,
+        // Only a person can satisfy an authentication context.
+        PrincipalKind::App => (rule.apps || facts.agent) && rule.contexts.is_none(),
     };
     if !kind_fits {
         return Err(Decision::Deny(Denial::KindNotAllowed { actual: kind }));
@@ -165,6 +185,11 @@ fn check(rule: &Rule, guests: bool, facts: &Facts<'_>) -> Result<(), Decision> {
     }
     if kind == PrincipalKind::User && !rule.scopes.iter().all(|scope| has_scope(facts, scope)) {
         return Err(Decision::Deny(Denial::ScopesMissing { required: rule.scopes.clone() }));
+    }
+    if let Some(any_of) = &rule.contexts
+        && !has_any(any_of, facts.contexts)
+    {
+        return Err(Decision::Deny(Denial::ContextMissing { any_of: any_of.clone() }));
     }
     Ok(())
 }

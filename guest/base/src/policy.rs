@@ -18,6 +18,9 @@ pub struct Rule {
     pub users: bool,
     /// Lets applications call for themselves (app-only tokens).
     pub apps: bool,
+    /// Lets AI agents call, in whatever form: on behalf of a person, for themselves, or as users of their own. Neither
+    /// `users` nor `apps` is about them.
+    pub agents: bool,
     /// Client ids.
     pub clients: Option<Vec<Name>>,
     /// Application roles.
@@ -27,12 +30,25 @@ pub struct Rule {
     /// Scopes in the short form, all of which a user's client needs. An application has none, and needs none: what it
     /// may do follows from its roles.
     pub scopes: Vec<Name>,
+    /// Authentication contexts, such as `c1`, of which the person's sign-in has to satisfy one. With them, no application is
+    /// let in that acts for itself.
+    pub contexts: Option<Vec<Name>>,
 }
 
 impl Rule {
-    /// Lets every user call, and no application.
+    /// Lets every user call, and no application and no agent.
     pub fn users() -> Self {
-        Self { tenants: None, users: true, apps: false, clients: None, roles: None, groups: None, scopes: Vec::new() }
+        Self {
+            tenants: None,
+            users: true,
+            apps: false,
+            agents: false,
+            clients: None,
+            roles: None,
+            groups: None,
+            scopes: Vec::new(),
+            contexts: None,
+        }
     }
 
     /// Lets users and applications call.
@@ -174,6 +190,8 @@ pub enum Denial {
         /// The caller's.
         actual: PrincipalKind,
     },
+    /// The caller is an AI agent, and no rule names agents.
+    AgentNotAllowed,
     /// Another client has to be used.
     ClientNotAllowed {
         /// The caller's.
@@ -205,6 +223,11 @@ pub enum Denial {
     ScopesMissing {
         /// All that are needed, in the short form.
         required: Vec<Name>,
+    },
+    /// Only an authentication context is missing: the person can satisfy it by another sign-in.
+    ContextMissing {
+        /// Those of which one is needed; another sign-in is asked for the first.
+        any_of: Vec<Name>,
     },
     /// The name is not one that has a rule, and a server may take it for one that has.
     NameAmbiguous,
@@ -249,7 +272,12 @@ impl Denial {
                 format!("{this} is not open to your organisation (tenant {tenant_id})")
             }
             Self::KindNotAllowed { actual: PrincipalKind::User } => {
-                format!("{this} is for applications that act for themselves, and the caller is a user")
+                format!("{this} is for applications or AI agents, and the caller is a user")
+            }
+            Self::AgentNotAllowed => {
+                format!(
+                    "{this} is not open to AI agents, and the access token is one of an agent (Microsoft Entra Agent ID)"
+                )
             }
             Self::KindNotAllowed { actual: PrincipalKind::App } => format!(
                 "{this} is for users, and the access token stands for an application (app-only): come with a token that the \
@@ -272,6 +300,10 @@ impl Denial {
                  again later"
             ),
             Self::ScopesMissing { required } => format!("{this} needs the scopes {}", list(required)),
+            Self::ContextMissing { any_of } => format!(
+                "{this} needs a sign-in with the authentication context {}: sign in once more",
+                any_of.first().map_or_else(String::new, |context| list(std::slice::from_ref(context)))
+            ),
             Self::NameAmbiguous => {
                 "this name may be taken for another one, which has rules of its own: use the exact name".to_owned()
             }
@@ -285,6 +317,7 @@ impl Denial {
             Self::NotListed => "tool-not-listed",
             Self::TenantNotAllowed { .. } => "tenant-not-allowed",
             Self::KindNotAllowed { .. } => "kind-not-allowed",
+            Self::AgentNotAllowed => "agent-not-allowed",
             Self::ClientNotAllowed { .. } => "client-not-allowed",
             Self::GuestNotAllowed => "guest-not-allowed",
             Self::RoleMissing { .. } => "role-missing",
@@ -292,6 +325,7 @@ impl Denial {
             Self::MembershipUnconfirmed { .. } => "membership-unconfirmed",
             Self::GroupsUnavailable { .. } => "groups-unavailable",
             Self::ScopesMissing { .. } => "scope-missing",
+            Self::ContextMissing { .. } => "authentication-context-missing",
             Self::NameAmbiguous => "name-ambiguous",
             Self::SessionEnded => "session-ended",
         }
@@ -302,7 +336,7 @@ impl Denial {
         match self {
             Self::NotListed | Self::NameAmbiguous => 0,
             Self::TenantNotAllowed { .. } => 1,
-            Self::KindNotAllowed { .. } => 2,
+            Self::KindNotAllowed { .. } | Self::AgentNotAllowed => 2,
             Self::ClientNotAllowed { .. } => 3,
             Self::GuestNotAllowed => 4,
             Self::RoleMissing { .. } => 5,
@@ -310,7 +344,8 @@ impl Denial {
             Self::MembershipUnconfirmed { .. } => 7,
             Self::GroupsUnavailable { .. } => 8,
             Self::ScopesMissing { .. } => 9,
-            Self::SessionEnded => 10,
+            Self::ContextMissing { .. } => 10,
+            Self::SessionEnded => 11,
         }
     }
 
@@ -322,11 +357,19 @@ impl Denial {
             | Self::NameAmbiguous
             | Self::TenantNotAllowed { .. }
             | Self::KindNotAllowed { .. }
+            | Self::AgentNotAllowed
             | Self::ClientNotAllowed { .. }
             | Self::GuestNotAllowed
             | Self::RoleMissing { .. }
             | Self::GroupMissing { .. }
-            | Self::ScopesMissing { .. } => false,
+            | Self::ScopesMissing { .. }
+            | Self::ContextMissing { .. } => false,
         }
+    }
+
+    /// Whether a list shows the thing nevertheless: a call of it leads to what is missing. In a list that hides it, no client
+    /// would ever make that call.
+    pub fn is_shown(&self) -> bool {
+        matches!(self, Self::ContextMissing { .. })
     }
 }

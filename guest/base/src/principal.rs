@@ -20,6 +20,47 @@ impl fmt::Display for PrincipalKind {
     }
 }
 
+/// A kind of caller, as rules and requirements name it. Each token is of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerKind {
+    /// A person, and no agent.
+    User,
+    /// An application for itself, and no agent.
+    App,
+    /// An AI agent, in whatever form: on behalf of a person, for itself, or as a user account of its own.
+    Agent,
+}
+
+impl CallerKind {
+    /// As in settings and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::App => "app",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl From<PrincipalKind> for CallerKind {
+    fn from(kind: PrincipalKind) -> Self {
+        match kind {
+            PrincipalKind::User => Self::User,
+            PrincipalKind::App => Self::App,
+        }
+    }
+}
+
+impl fmt::Display for CallerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "a user",
+            Self::App => "an application",
+            Self::Agent => "an AI agent",
+        })
+    }
+}
+
 /// Security groups of a principal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Groups {
@@ -57,8 +98,8 @@ impl AgentRole {
     }
 }
 
-/// The AI agent that a token was issued to. For records only: it is no part of [`Principal`], so that no rule can look at
-/// it.
+/// The AI agent that a token was issued to, for records. Of it, [`Principal`] has how the agent takes part, and not the
+/// blueprint, so that no rule can look at that.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Agent {
     /// How the agent takes part.
@@ -94,6 +135,18 @@ pub struct Principal {
     pub expires_at: u64,
     /// The user's home is another identity provider.
     pub guest: bool,
+    /// How an AI agent takes part, by the facets in the token alone. Never [`AgentRole::Unknown`]: a token that names no more
+    /// than a blueprint is judged like any other.
+    pub agent: Option<AgentRole>,
+    /// `acrs`: the authentication contexts that the person's sign-in has satisfied.
+    pub contexts: Vec<String>,
     /// 1 or 2.
     pub token_version: u8,
+}
+
+impl Principal {
+    /// The kind by which rules name the caller.
+    pub fn caller_kind(&self) -> CallerKind {
+        if self.agent.is_some() { CallerKind::Agent } else { self.kind.into() }
+    }
 }

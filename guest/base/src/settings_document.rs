@@ -436,6 +436,10 @@ struct ToolRuleDocument {
     /// application has no scopes: its roles say what it may do.
     #[serde(default)]
     scopes: Vec<String>,
+    /// Authentication contexts of Conditional Access, `c1` to `c99`, of which the person's sign-in has to satisfy one (`acrs`
+    /// claim). A caller without gets a claims challenge for the first. An application that acts for itself can satisfy none.
+    #[serde(default)]
+    acrs: Option<Vec<String>>,
 }
 
 /// What a rule is about.
@@ -477,6 +481,9 @@ enum CallerKindName {
     User,
     /// An application that acts for itself: app-only tokens of Entra ID.
     App,
+    /// An AI agent (Microsoft Entra Agent ID): tokens of Entra ID with the facet of an agent identity or of an agent's user,
+    /// also on behalf of a person. Denied unless it is named.
+    Agent,
 }
 
 impl From<SettingsDocument> for Settings {
@@ -588,10 +595,12 @@ impl From<ToolRuleDocument> for ToolRule {
                 tenants: from.tenants.map(names),
                 users: from.kinds.contains(&CallerKindName::User),
                 apps: from.kinds.contains(&CallerKindName::App),
+                agents: from.kinds.contains(&CallerKindName::Agent),
                 clients: from.clients.map(names),
                 roles: from.roles.map(names),
                 groups: from.groups.map(names),
                 scopes: names(from.scopes),
+                contexts: from.acrs.map(names),
             },
         }
     }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::io::Write as _;
 use std::rc::Rc;
 
-use base::principal::PrincipalKind;
+use base::principal::CallerKind;
 use entra::EntraWorld;
 use entra::token::{self, Requirements, TokenError};
 use futures_util::lock::Mutex;
@@ -103,7 +103,7 @@ async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Ve
     };
     let needs = Requirements {
         all_scopes: vec![configuration.required_scope.clone()],
-        kind: Some(PrincipalKind::User),
+        kind: Some(CallerKind::User),
         ..Requirements::default()
     };
     let lock = JUDGING.with(Rc::clone);

@@ -5,7 +5,7 @@
 //! for what the decision depends on.
 //!
 //! Of servers behind the component the rules in the settings are all there is: what no rule names is open to every admitted
-//! caller, unless the settings say otherwise.
+//! caller but AI agents, unless the settings say otherwise.
 
 use std::cell::OnceCell;
 
@@ -17,6 +17,7 @@ use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
 use entra::graph::groups;
 
+use crate::mcp::challenge;
 use crate::server_world::ServerWorld;
 
 /// Whether people may call a tool of a server behind the component, whatever else it takes.
@@ -78,8 +79,17 @@ impl<'a> Access<'a> {
             };
             let event = self.facts.iter().fold(event, |event, facts| facts.identity.attribute(event));
             let _ = self.env.entra.trail.record(event).await;
+            self.want(denial).await;
         }
         decided
+    }
+
+    /// Notes for the caller's next sign-in what a call was denied for, if that is an authentication context. The client of a
+    /// session hears only that its person has to sign in once more; one with a token of Entra ID hears of the claims.
+    async fn want(&self, denial: &Denial) {
+        if let Some(claims) = challenge::context_claims(self.caller.kind(), denial) {
+            self.caller.want(&claims).await;
+        }
     }
 
     /// Whether the caller may use something of a server behind the component. Nothing is recorded.
@@ -96,6 +106,7 @@ impl<'a> Access<'a> {
             let event = AuditEvent::new("tool.denied", Outcome::Failure).because(denial.reason().to_owned());
             let event = self.facts.iter().fold(event.about(target), |event, facts| facts.identity.attribute(event));
             let _ = self.env.entra.trail.record(event).await;
+            self.want(denial).await;
         }
         decided
     }

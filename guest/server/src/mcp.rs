@@ -66,6 +66,14 @@ impl<'a> Peer<'a> {
         Ok(())
     }
 
+    /// By what a remote caller is known.
+    fn authentication(self) -> Option<CallerAuthentication> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(_, caller) => Some(caller.kind()),
+        }
+    }
+
     /// The owner of sealed state.
     fn principal(self) -> String {
         let (kind, identity) = match self {
@@ -93,8 +101,8 @@ pub enum Reply {
     /// The session of the caller has no way to Entra ID any more, or Entra ID does not take the caller's token any
     /// more: the user has to sign in again. Never for [`Peer::Local`]: there the tools themselves ask the person.
     SignInAgain,
-    /// One API behind the tool wants the user to sign in once more; the session goes on for everything else. Only for
-    /// [`CallerAuthentication::Session`].
+    /// One API behind the tool, or a rule about it, wants the user to sign in once more; the session goes on for everything
+    /// else. Only for [`CallerAuthentication::Session`].
     StepUp,
     /// The client has to come with a token that satisfies these claims, which are JSON. Only for
     /// [`CallerAuthentication::Bearer`].

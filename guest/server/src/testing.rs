@@ -91,6 +91,10 @@ pub struct TestCaller {
     pub client: &'static str,
     /// A person or an application.
     pub kind: PrincipalKind,
+    /// Whether an AI agent calls.
+    pub agent: bool,
+    /// The authentication contexts of its token.
+    pub contexts: Vec<String>,
     /// Whether the person is a guest of the tenant.
     pub guest: bool,
     /// The scopes of its token.
@@ -112,6 +116,8 @@ impl TestCaller {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            agent: false,
+            contexts: Vec::new(),
             guest: false,
             scopes: texts(&["access_as_user"]),
             roles: Vec::new(),
@@ -139,6 +145,16 @@ impl TestCaller {
     /// With these groups.
     pub fn groups(self, groups: &[&str]) -> Self {
         Self { groups: Groups::Listed(texts(groups)), ..self }
+    }
+
+    /// The same as an AI agent.
+    pub fn agent(self) -> Self {
+        Self { agent: true, ..self }
+    }
+
+    /// With these authentication contexts.
+    pub fn contexts(self, contexts: &[&str]) -> Self {
+        Self { contexts: texts(contexts), ..self }
     }
 
     /// With this client.
@@ -175,9 +191,11 @@ impl Caller for TestCaller {
         Some(Facts {
             identity: self.who(),
             kind: self.kind,
+            agent: self.agent,
             guest: Fact::Known(self.guest),
             scopes: &self.scopes,
             server_scope: None,
+            contexts: &self.contexts,
             roles: Fact::Known(&self.roles),
             groups: Fact::Known(&self.groups),
             all_groups: Fact::Unknown,

@@ -3,5 +3,6 @@
 pub mod behind;
 pub mod client_credential;
 pub mod confidential_client;
+pub mod key_vault;
 pub mod public_client;
 pub mod store;

@@ -22,6 +22,7 @@ mod serve;
 mod setting;
 mod store;
 mod variables;
+mod vault;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use behind::{Behind, BehindLayer};
@@ -34,6 +35,7 @@ pub use serve::{
 pub use setting::Setting;
 pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
 pub use variables::Environment;
+pub use vault::{VaultAccess, VaultIdentityName};
 
 use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
 use layer::{HostValues, Values};

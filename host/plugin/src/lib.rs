@@ -54,6 +54,8 @@ pub mod imports;
 mod instance;
 #[cfg(feature = "pool")]
 mod instance_pool;
+#[cfg(feature = "credentials")]
+pub mod key_vault;
 pub mod lifecycle;
 mod networks;
 pub mod outbound;

@@ -7,7 +7,7 @@ use crate::attributes::{self, Attribute, AttributeValue};
 use crate::bindings::export::token_validator as wit;
 
 pub use crate::bindings::export::token_validator::{Principal, Requirements, TokenErrorCategory};
-pub use crate::bindings::types::{Groups, PrincipalKind};
+pub use crate::bindings::types::{AgentRole, CallerKind, Groups, PrincipalKind};
 
 /// No requirements beyond the settings.
 #[allow(clippy::derivable_impls, reason = "the type is generated")]

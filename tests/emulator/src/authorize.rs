@@ -10,7 +10,7 @@ use super::http::{Incoming, Params, Reply};
 use super::pages;
 use super::resources::{self, At, Resource};
 use super::sign_in;
-use super::state::{Challenge, Platform};
+use super::state::{Challenge, Contexts, Platform};
 use super::tenants::{self, Authority};
 
 /// A sign-in on its way, from the authorize request (or a typed device code) to its end.
@@ -24,6 +24,8 @@ pub(crate) struct Transaction {
     pub(crate) login_hint: Option<String>,
     /// The client asked for a second factor through the `claims` parameter.
     pub(crate) wants_mfa: bool,
+    /// The authentication contexts that the client asked for in the same way.
+    pub(crate) contexts: Contexts,
     /// Guards the forms against other sites.
     pub(crate) canary: String,
     pub(crate) browser: String,
@@ -193,6 +195,7 @@ fn transaction(
         },
         login_hint: parameters.get("login_hint").map(str::to_owned),
         wants_mfa: claims.wants_mfa,
+        contexts: claims.contexts,
         canary: world.random.text::<24>(),
         browser: incoming.cookie(sign_in::BROWSER_COOKIE).map_or_else(|| world.random.text::<24>(), str::to_owned),
         created: world.clock.now(),
@@ -237,11 +240,23 @@ pub(crate) fn check_resource(
 }
 
 /// What the `claims` parameter asks for, as far as it is understood.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     /// The client handles claims challenges.
     pub(crate) continuous: bool,
     pub(crate) wants_mfa: bool,
+    pub(crate) contexts: Contexts,
+}
+
+/// The authentication contexts of Conditional Access, `c1` to `c99`, in one request for the claim `acrs`.
+fn contexts(asked: Option<&serde_json::Value>) -> Vec<String> {
+    let is_context = |id: &&str| {
+        let number = id.strip_prefix('c').filter(|number| !number.starts_with('0'));
+        number.and_then(|number| number.parse::<u8>().ok()).is_some_and(|number| (1..=99).contains(&number))
+    };
+    let one = asked.and_then(|asked| asked.get("value")).into_iter();
+    let many = asked.and_then(|asked| asked.get("values")).and_then(serde_json::Value::as_array).into_iter().flatten();
+    one.chain(many).filter_map(serde_json::Value::as_str).filter(is_context).map(str::to_owned).collect()
 }
 
 /// Reads the `claims` parameter.
@@ -260,14 +275,19 @@ pub(crate) fn read_claims(parameters: &Params) -> Result<Claims, Refusal> {
                 many.iter().any(|one| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(wanted)))
             })
     };
+    let contexts = Contexts {
+        access_token: contexts(document.pointer("/access_token/acrs")),
+        id_token: contexts(document.pointer("/id_token/acrs")),
+    };
     Ok(Claims {
         continuous: contains("/access_token/xms_cc", "cp1"),
         wants_mfa: contains("/access_token/amr", "mfa")
             || contains("/id_token/amr", "mfa")
-            || contains("/access_token/acrs", "c1")
-            || contains("/id_token/acrs", "c1")
+            // Here every authentication context stands for a second factor.
+            || !contexts.is_empty()
             // The claims of a 50076 or 53003 name the policies to satisfy; here that is always a second factor.
             || document.pointer("/access_token/capolids").is_some(),
+        contexts,
     })
 }
 

@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::World;
+use super::agents;
 use super::config::{Application, Config, FederatedCredential};
 use super::errors::{self, Refusal};
 use super::http::{Incoming, Params};
@@ -93,6 +94,9 @@ fn check_assertion(
 ) -> Result<(), Refusal> {
     let assertion =
         jwt::parse(assertion).map_err(|_| errors::ASSERTION_MALFORMED.because("JWT token is invalid or malformed."))?;
+    if let Some(blueprint) = &client.blueprint {
+        return agents::check_assertion(world, client, blueprint, &assertion);
+    }
     match assertion.text("iss") {
         Some(issuer) if issuer == client.id => check_certificate(world, config, client, &assertion, segment),
         Some(issuer) => check_federated(world, client, &assertion, issuer),

@@ -137,6 +137,9 @@ pub struct User {
     /// Application roles: application id to role values.
     #[serde(default)]
     pub roles: std::collections::BTreeMap<String, Vec<String>>,
+    /// The agent identity that the account belongs to, if it is no person's.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// Conditional access and account state.
     #[serde(default)]
     pub must: Requirement,
@@ -243,6 +246,9 @@ pub struct Application {
     /// Trust in other issuers' tokens.
     #[serde(default)]
     pub federated_credentials: Vec<FederatedCredential>,
+    /// The application that this agent identity was made from. An agent identity has no credential of its own.
+    #[serde(default)]
+    pub blueprint: Option<String>,
     /// App ID URIs: what tokens for this application may be asked by, besides its id.
     #[serde(default)]
     pub identifier_uris: Vec<String>,
@@ -440,6 +446,10 @@ impl Config {
         }
         for one in &self.applications {
             tenant(&one.tenant)?;
+            one.blueprint.as_deref().map_or(Ok(()), application)?;
+        }
+        for agent in self.users.iter().filter_map(|user| user.agent.as_deref()) {
+            application(agent)?;
         }
         for identity in &self.managed_identities {
             tenant(&identity.tenant)?;
@@ -508,8 +518,9 @@ impl User {
 }
 
 impl Application {
-    /// Whether it has any credential of its own.
+    /// Whether it has any credential of its own, or its blueprint vouches for it.
     pub(crate) fn is_confidential(&self) -> bool {
-        !(self.secrets.is_empty() && self.certificates.is_empty() && self.federated_credentials.is_empty())
+        self.blueprint.is_some()
+            || !(self.secrets.is_empty() && self.certificates.is_empty() && self.federated_credentials.is_empty())
     }
 }

@@ -12,7 +12,7 @@ use super::metadata;
 use super::pages;
 use super::resources::{self, At};
 use super::sign_in;
-use super::state::{Grant, Platform};
+use super::state::{Contexts, Grant, Platform};
 use super::tenants::{self, Authority};
 use super::token_endpoint::{TokenRequest, respond};
 use super::tokens::ClientProof;
@@ -119,6 +119,7 @@ fn try_issue(world: &World, segment: &str, incoming: &Incoming) -> Result<Value,
                     client: client.id.clone(),
                     signed_in_at: world.clock.now(),
                     with_mfa: false,
+                    contexts: Contexts::default(),
                     session: world.random.guid(),
                     epoch: world.state().epoch(&user.id),
                 });
@@ -185,6 +186,7 @@ pub(crate) fn login(world: &World, incoming: &Incoming) -> Reply {
         prompt: Prompt::SelectAccount,
         login_hint: None,
         wants_mfa: false,
+        contexts: Contexts::default(),
         canary: world.random.text::<24>(),
         browser: incoming.cookie(sign_in::BROWSER_COOKIE).map_or_else(|| world.random.text::<24>(), str::to_owned),
         created: now,

@@ -15,6 +15,7 @@
 //! Each capability is one file. Endpoints are plain functions from a request to a reply over one shared `World`;
 //! `listener` does everything that is about networks.
 
+mod agents;
 mod arguments;
 mod authorize;
 mod client_authentication;

@@ -30,8 +30,11 @@ pub(crate) fn exchange(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         return Err(invalid("The signature is invalid."));
     }
     let client = request.client;
+    // The token that an agent identity acts on is one for its blueprint, which people consent to.
+    let blueprint = client.blueprint.as_deref().and_then(|id| request.config.application(id));
+    let resource = blueprint.unwrap_or(client);
     let for_client =
-        assertion.has_audience(&client.id) || client.identifier_uris.iter().any(|uri| assertion.has_audience(uri));
+        assertion.has_audience(&resource.id) || resource.identifier_uris.iter().any(|uri| assertion.has_audience(uri));
     if !for_client {
         return Err(errors::ON_BEHALF_AUDIENCE.because(format!(
             "Assertion audience does not match the Client app presenting the assertion. The audience in the assertion was '{}' \

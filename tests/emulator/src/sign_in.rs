@@ -225,6 +225,7 @@ fn missing_or_grant(world: &World, config: &Config, transaction: &Transaction) -
                 session.as_ref().map_or(now, |session| session.at)
             },
             with_mfa,
+            contexts: transaction.contexts.clone(),
             session: session.map_or_else(|| world.random.guid(), |session| session.session),
             epoch: world.state().epoch(&user.id),
         },

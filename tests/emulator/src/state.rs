@@ -133,8 +133,34 @@ pub(crate) struct Grant {
     pub(crate) client: String,
     pub(crate) signed_in_at: i64,
     pub(crate) with_mfa: bool,
+    /// Authentication contexts that the sign-in was asked for and has satisfied.
+    pub(crate) contexts: Contexts,
     pub(crate) session: String,
     pub(crate) epoch: u64,
+}
+
+/// Authentication contexts, by the token that has to name them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Contexts {
+    pub(crate) access_token: Vec<String>,
+    pub(crate) id_token: Vec<String>,
+}
+
+impl Contexts {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.access_token.is_empty() && self.id_token.is_empty()
+    }
+
+    /// These as well.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (known, new) in [(&mut self.access_token, other.access_token), (&mut self.id_token, other.id_token)] {
+            for context in new {
+                if !known.contains(&context) {
+                    known.push(context);
+                }
+            }
+        }
+    }
 }
 
 /// The registration a redirect URI was found under, which decides how a code may be redeemed.

@@ -11,10 +11,10 @@ use super::errors::{self, Ids, Refusal};
 use super::http::{Incoming, Params, Reply};
 use super::policy;
 use super::resources::{self, Asked, At, Resource, Target};
-use super::state::{Challenge, Grant, Platform, RefreshToken};
+use super::state::{Challenge, Contexts, Grant, Platform, RefreshToken};
 use super::tenants::{self, Authority};
 use super::tokens::{self, ClientProof, Form, Holder, IdTokenRequest};
-use super::{device_code, metadata, on_behalf_of};
+use super::{agents, device_code, metadata, on_behalf_of};
 
 pub(crate) const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 pub(crate) const ON_BEHALF_OF_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -105,6 +105,7 @@ fn answer(world: &World, segment: &str, incoming: &Incoming) -> Result<Value, Re
         "client_credentials" => client_credentials(&request),
         DEVICE_CODE_GRANT | "device_code" => device_code::redeem(&request),
         ON_BEHALF_OF_GRANT => on_behalf_of::exchange(&request),
+        agents::USER_FIC_GRANT => agents::user_fic(&request),
         other => Err(errors::UNKNOWN_GRANT.because(format!("The app requested an unsupported grant type '{other}'."))),
     }
 }
@@ -308,6 +309,8 @@ fn refresh_token(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         _ => return Err(refresh_without_scope(request, &token)),
     };
     let asked = request.parse(&scope)?;
+    // A client that relies on a context asks for it again: that a refresh names it nevertheless is documented nowhere.
+    token.grant.contexts = Contexts::default();
     let reply = respond(request, &token.grant, &asked, None, Some((token.platform, token.chain_started)))?;
     if let Some(stored) = world.state().refresh_tokens.get_mut(presented) {
         stored.redeemed = true;
@@ -354,6 +357,9 @@ fn client_credentials(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
         )));
     }
     let scope = request.scope().unwrap_or_default();
+    if agents::is_exchange(&scope) {
+        return agents::exchange_token(request, &tenant.id);
+    }
     let asked = request.parse(&scope)?;
     let [target] = asked.targets.as_slice() else {
         return Err(only_default(&scope));
@@ -408,6 +414,9 @@ pub(crate) fn respond(
     let target = asked.single_target()?;
     let claims = authorize::read_claims(request.form)?;
     policy::check(user, grant.with_mfa, claims.wants_mfa, &target, policy::Through::Grant)?;
+    let mut grant = grant.clone();
+    grant.contexts.add(claims.contexts);
+    let grant = &grant;
     policy::check_consent(world, config, user, grant, client, asked)?;
     let form = Form { proof: request.proof, continuous: claims.continuous, stepped_up: claims.wants_mfa };
     let access =

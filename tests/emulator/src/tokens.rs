@@ -9,6 +9,7 @@ use ring::digest;
 use serde_json::{Map, Value, json};
 
 use super::World;
+use super::agents;
 use super::config::{Application, Config, User};
 use super::faults::TokenFault;
 use super::jwt;
@@ -178,6 +179,9 @@ fn claims(
             if resource.group_claims {
                 add_groups(&mut claims, user, config, object, tenant);
             }
+            if !grant.contexts.access_token.is_empty() {
+                set(&mut claims, "acrs", json!(grant.contexts.access_token));
+            }
         }
         Holder::Application { object, roles, .. } => {
             set(&mut claims, "oid", object);
@@ -193,6 +197,13 @@ fn claims(
                 set(&mut claims, "roles", json!(roles));
             }
         }
+    }
+    if let Some(client) = config.application(client) {
+        let user = match holder {
+            Holder::User { user, .. } => Some(user),
+            Holder::Application { .. } => None,
+        };
+        agents::facets(&mut claims, client, user);
     }
     Value::Object(claims)
 }
@@ -267,6 +278,9 @@ pub(crate) fn id_token(
     }
     if client.group_claims {
         add_groups(&mut claims, user, config, object, &grant.tenant);
+    }
+    if !grant.contexts.id_token.is_empty() {
+        set(&mut claims, "acrs", json!(grant.contexts.id_token));
     }
     let key = match world.faults().take_token_fault() {
         None => world.keys.current(),

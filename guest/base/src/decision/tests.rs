@@ -12,6 +12,8 @@ struct Known {
     tenant: &'static str,
     client: &'static str,
     kind: PrincipalKind,
+    agent: bool,
+    contexts: Vec<String>,
     guest: Asked<bool>,
     scopes: Vec<String>,
     roles: Asked<Vec<String>>,
@@ -42,6 +44,8 @@ impl Known {
             tenant: TENANT,
             client: "client",
             kind: PrincipalKind::User,
+            agent: false,
+            contexts: Vec::new(),
             guest: Asked::Known(false),
             scopes: Vec::new(),
             roles: Asked::Known(Vec::new()),
@@ -52,6 +56,14 @@ impl Known {
 
     fn app() -> Self {
         Self { kind: PrincipalKind::App, ..Self::user() }
+    }
+
+    fn agent(self) -> Self {
+        Self { agent: true, ..self }
+    }
+
+    fn contexts(self, contexts: &[&str]) -> Self {
+        Self { contexts: texts(contexts), ..self }
     }
 
     fn roles(self, roles: &[&str]) -> Self {
@@ -70,6 +82,7 @@ impl Known {
         Facts {
             identity: Identity { tenant_id: self.tenant, object_id: "object", client_id: self.client },
             kind: self.kind,
+            agent: self.agent,
             guest: match &self.guest {
                 Asked::Known(guest) => Fact::Known(*guest),
                 Asked::Unknown => Fact::Unknown,
@@ -77,6 +90,7 @@ impl Known {
             },
             scopes: &self.scopes,
             server_scope: Some("server"),
+            contexts: &self.contexts,
             roles: self.roles.fact(Vec::as_slice),
             groups: self.groups.fact(|groups| groups),
             all_groups: self.all_groups.fact(Vec::as_slice),
@@ -210,6 +224,80 @@ fn one_rule_decides_by_what_is_known_and_says_what_is_not() {
     for (name, rule, known, expected) in table {
         assert_eq!(decide(&rule, true, &known.facts()), expected, "{name}");
     }
+}
+
+#[test]
+fn an_authentication_context_is_asked_for_only_if_nothing_else_is_missing_and_of_people_only() {
+    let context = || Rule { contexts: some(&["c1", "c2"]), ..Rule::users_and_apps() };
+    let missing = || Decision::Deny(Denial::ContextMissing { any_of: names(&["c1", "c2"]) });
+    let agents = || Rule { agents: true, ..context() };
+    let table: Vec<(&str, Rule, Known, Decision)> = vec![
+        ("the context", context(), Known::user().contexts(&["c3", "c1"]), Decision::Allow),
+        ("the other of two", context(), Known::user().contexts(&["c2"]), Decision::Allow),
+        ("none", context(), Known::user(), missing()),
+        ("others, one with another case of letters", context(), Known::user().contexts(&["C1", "c11", "c"]), missing()),
+        ("one that does not matter", Rule::users(), Known::user(), Decision::Allow),
+        ("an empty list", Rule { contexts: some(&[]), ..context() }, Known::user().contexts(&["c1"]), {
+            Decision::Deny(Denial::ContextMissing { any_of: Vec::new() })
+        }),
+        (
+            "a scope is asked for before",
+            Rule { scopes: names(&["scope"]), ..context() },
+            Known::user(),
+            Decision::Deny(Denial::ScopesMissing { required: names(&["scope"]) }),
+        ),
+        (
+            "an application can satisfy none",
+            context(),
+            Known::app().contexts(&["c1"]),
+            Decision::Deny(Denial::KindNotAllowed { actual: PrincipalKind::App }),
+        ),
+        ("an agent on behalf of a person", agents(), Known::user().agent(), missing()),
+        (
+            "an agent on behalf of a person who has it",
+            agents(),
+            Known::user().agent().contexts(&["c1"]),
+            Decision::Allow,
+        ),
+        (
+            "an agent for itself",
+            agents(),
+            Known::app().agent(),
+            Decision::Deny(Denial::KindNotAllowed { actual: PrincipalKind::App }),
+        ),
+    ];
+    for (name, rule, known, expected) in table {
+        assert_eq!(decide(&rule, true, &known.facts()), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_agent_may_call_only_where_a_rule_names_agents() {
+    let agents = || Rule { users: false, agents: true, ..Rule::users() };
+    let denied = || Decision::Deny(Denial::AgentNotAllowed);
+    let role = || Rule { roles: some(&["role"]), ..agents() };
+    for (form, agent, other) in
+        [("of a person", Known::user().agent(), Known::user()), ("for itself", Known::app().agent(), Known::app())]
+    {
+        for rule in [Rule::users(), Rule::users_and_apps(), Rule { users: false, ..Rule::users_and_apps() }] {
+            assert_eq!(decide(&rule, true, &agent.facts()), denied(), "{form}: {rule:?}");
+        }
+        assert_eq!(decide(&agents(), true, &agent.facts()), Decision::Allow, "{form}");
+        let role_missing = Decision::Deny(Denial::RoleMissing { any_of: names(&["role"]) });
+        assert_eq!(decide(&role(), true, &agent.facts()), role_missing, "{form}: the rest of the rule holds as well");
+        let not_allowed = Decision::Deny(Denial::KindNotAllowed { actual: other.kind });
+        assert_eq!(decide(&agents(), true, &other.facts()), not_allowed, "{form}: and no other caller is let in");
+        // Of a server behind, too.
+        let target = Target { server: "crm", kind: TargetKind::Tool, name: "tool" };
+        let about = |rules: &[ToolRule], known: &Known| decide_about(&target, rules, false, &known.facts());
+        assert_eq!((about(&[], &agent), about(&[], &other)), (denied(), Decision::Allow), "{form}: without a rule");
+        let rules = [ToolRule::for_tool("tool", agents())];
+        assert_eq!(about(&rules, &agent), Decision::Allow, "{form}");
+    }
+    let scope = Rule { scopes: names(&["scope"]), ..agents() };
+    let on_behalf = Known::user().agent();
+    let missing = Decision::Deny(Denial::ScopesMissing { required: names(&["scope"]) });
+    assert_eq!(decide(&scope, true, &on_behalf.facts()), missing, "an agent on behalf of a person needs the scopes");
 }
 
 #[test]
@@ -369,8 +457,13 @@ fn each_kind_has_rules_of_its_own() {
             let of_tools = ((ruled, kind) == (Tool, Task)).then_some("tool-not-listed");
             let expected = (kind == ruled).then_some("role-missing").or(of_tools);
             assert_eq!(about(&rules, false, ("crm", kind, "x"), &Known::user()), expected, "{ruled:?} {kind:?}");
-            assert_eq!(is_restricted("crm", kind, &rules, false), kind == ruled);
-            assert!(is_restricted("crm", kind, &rules, true) && !is_restricted("mail", kind, &rules, false));
+            assert_eq!(is_restricted("crm", kind, &rules, false, None), kind == ruled);
+            assert!(
+                is_restricted("crm", kind, &rules, true, None) && !is_restricted("mail", kind, &rules, false, None)
+            );
+            let (person, agent) = (Known::user(), Known::user().agent());
+            assert!(is_restricted("mail", kind, &rules, false, Some(&agent.facts())));
+            assert!(!is_restricted("mail", kind, &rules, false, Some(&person.facts())));
         }
     }
 }

@@ -13,6 +13,7 @@ use world::HttpError;
 use world::testing::{CLIENT, json as response, run};
 
 use super::*;
+use base::principal::AgentRole;
 
 const TOKEN_ENDPOINT: &str = "/oauth2/v2.0/token";
 
@@ -111,13 +112,17 @@ fn a_token_that_is_bound_to_a_key_is_refused_and_never_exchanged() {
 }
 
 #[test]
-fn every_record_of_an_agents_call_says_that_an_agent_acted_and_nothing_is_decided_by_it() {
+fn every_record_of_an_agents_call_says_that_an_agent_acted_and_its_principal_does_but_not_by_the_blueprint() {
     const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
     let lab = Lab::new();
     let agent = json!({ "xms_act_fct": "3 11", "xms_sub_fct": "3", "xms_par_app_azp": BLUEPRINT });
     let (person, agents) = (lab.accept(&lab.token).unwrap(), Lab::sign(&with(user_claims(), agent)));
     let bearer = lab.accept(&agents).unwrap();
-    assert_eq!(bearer.principal(), person.principal());
+    let expected = Principal { agent: Some(AgentRole::OnBehalfOfUser), ..person.principal().clone() };
+    assert_eq!(bearer.principal(), &expected);
+    let blueprint_only = Lab::sign(&with(user_claims(), json!({ "xms_par_app_azp": BLUEPRINT })));
+    assert_eq!(lab.accept(&blueprint_only).unwrap().principal(), person.principal());
+    let bearer = lab.accept(&agents).unwrap();
     run(record_acceptance(&lab.env, &bearer)).unwrap();
     lab.grant("first", 1200);
     run(graph::tokens(&lab.env, &bearer, profile_scope(&lab.env)).token(None)).unwrap();

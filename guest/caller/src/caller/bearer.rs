@@ -30,13 +30,15 @@ impl Caller for BearerCaller<'_> {
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
-        let Principal { kind, guest, scopes, roles, groups, .. } = self.bearer.principal();
+        let Principal { kind, agent, guest, scopes, contexts, roles, groups, .. } = self.bearer.principal();
         Some(Facts {
             identity: self.bearer.identity(),
             kind: *kind,
+            agent: agent.is_some(),
             guest: Fact::Known(*guest),
             scopes,
             server_scope: None,
+            contexts,
             roles: Fact::Known(roles),
             groups: Fact::Known(groups),
             all_groups: Fact::Unknown,

@@ -34,9 +34,12 @@ impl Caller for SessionCaller<'_> {
         Some(Facts {
             identity: self.session.identity(),
             kind: PrincipalKind::User,
+            // A session begins with a page that a person signs in on.
+            agent: false,
             guest: Fact::Unknown,
             scopes,
             server_scope: None,
+            contexts: membership.contexts(self.env.clock.now()),
             // What the session says counts for some hours: whether it does is looked at where a rule depends on it.
             roles: Fact::Unknown,
             groups: match &membership.groups {

@@ -1,10 +1,13 @@
-//! What Entra ID says of the person behind a session: application roles and groups.
+//! What Entra ID says of the person behind a session: application roles, groups, and authentication contexts.
 //!
 //! They are claims of the ID token that came with the sign-in, and of those that come when the tokens of Entra ID are
 //! refreshed. A session carries them, so that a request needs no other record.
 //!
 //! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra ID; while Entra ID does not
 //! answer, the person's roles and groups are unknown, and such a decision admits no caller.
+//!
+//! Authentication contexts are what a sign-in has satisfied. They count for [`CONTEXTS_SECONDS`] from the ID token that named
+//! them; after that, the person signs in with them again.
 
 use std::time::Duration;
 
@@ -30,6 +33,10 @@ pub(super) const RECENT_SECONDS: u64 = 1800;
 /// people work on through a short outage. The session itself lives on for as long as the access token of Entra ID, up
 /// to 28 hours with continuous access evaluation: too long for a role that was taken away.
 pub(super) const MAX_AGE_SECONDS: u64 = 4 * 3600;
+
+/// How long a sign-in with an authentication context counts, in seconds: 90 minutes, the longest that an access token of
+/// Entra ID lives, so that a client with a session is asked as often as one that brings such tokens.
+pub(super) const CONTEXTS_SECONDS: u64 = 90 * 60;
 
 /// How long an answer of Entra ID is kept for the calls that wait for it. All later ones find it in the session.
 const CONFIRMED: Duration = Duration::from_secs(1);
@@ -57,6 +64,12 @@ pub struct Membership {
     /// Whether the person is a guest of the tenant. What an earlier version wrote does not say it, and counts as too old.
     #[serde(default)]
     guest: Option<bool>,
+    /// Authentication contexts. What an earlier version wrote has none.
+    #[serde(default)]
+    contexts: Vec<String>,
+    /// When the ID token that named them was accepted, in Unix seconds.
+    #[serde(default)]
+    contexts_as_of: u64,
     /// When the ID token was accepted, in Unix seconds. Zero if none ever was, and then there are no roles and groups.
     as_of: u64,
 }
@@ -68,7 +81,30 @@ impl Membership {
             Groups::Listed(groups) if groups.len() > MAX_GROUPS => Groups::Overage,
             groups => groups.clone(),
         };
-        Self { roles: token.roles().to_vec(), groups, guest: Some(token.guest()), as_of: env.clock.now() }
+        let now = env.clock.now();
+        Self {
+            roles: token.roles().to_vec(),
+            groups,
+            guest: Some(token.guest()),
+            contexts: token.contexts().unwrap_or_default().to_vec(),
+            contexts_as_of: now,
+            as_of: now,
+        }
+    }
+
+    /// The authentication contexts that the person has satisfied lately.
+    pub fn contexts(&self, now: u64) -> &[String] {
+        let counts = self.contexts_as_of <= now.saturating_add(CLOCK_DIFFERENCE_SECONDS)
+            && now < self.contexts_as_of.saturating_add(CONTEXTS_SECONDS);
+        if counts { &self.contexts } else { &[] }
+    }
+
+    /// With these authentication contexts, named at this time.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn with_contexts(self, as_of: u64, contexts: &[&str]) -> Self {
+        let contexts = contexts.iter().map(|context| (*context).to_owned()).collect();
+        Self { contexts, contexts_as_of: as_of, ..self }
     }
 
     /// Whether the person is a guest of the tenant. So is a person of whom that is not known.
@@ -79,7 +115,13 @@ impl Membership {
     /// With these roles and groups, accepted at this time.
     #[cfg(any(test, feature = "testing"))]
     pub fn at(as_of: u64, roles: &[&str], groups: Groups) -> Self {
-        Self { roles: roles.iter().map(|role| (*role).to_owned()).collect(), groups, guest: Some(false), as_of }
+        Self {
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            groups,
+            guest: Some(false),
+            as_of,
+            ..Self::default()
+        }
     }
 
     /// The same of a guest.
@@ -119,7 +161,12 @@ impl Membership {
         let expected = IdTokenExpectations { nonce: None };
         match token::validate_id_token(env, id_token.reveal(), &expected).await {
             Ok(token) if token.tenant_id() == owner.tenant_id && token.object_id() == owner.object_id => {
-                Self::of(env, &token)
+                let renewed = Self::of(env, &token);
+                match token.contexts() {
+                    Some(_) => renewed,
+                    // A refresh is no sign-in: that it does not say the contexts takes none away.
+                    None => Self { contexts: self.contexts, contexts_as_of: self.contexts_as_of, ..renewed },
+                }
             }
             Err(error) if !error.is_refusal() => self,
             _ => Self::default(),
@@ -210,9 +257,13 @@ mod tests {
 
     /// What a person with the role `Old` becomes by the ID token of a refresh.
     fn renewed(authority: &FakeAuthority, changes: Value) -> Membership {
+        renewed_from(authority, old(), changes)
+    }
+
+    fn renewed_from(authority: &FakeAuthority, before: Membership, changes: Value) -> Membership {
         let claims = with(with(id_claims("n"), json!({ "nonce": null, "roles": ["New"], "groups": [GROUP] })), changes);
         let token = Secret::new(sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa")));
-        run(old().renewed(&authority.env, &owner(), Some(&token)))
+        run(before.renewed(&authority.env, &owner(), Some(&token)))
     }
 
     fn old() -> Membership {
@@ -253,6 +304,28 @@ mod tests {
         assert!(read(&written).counts(now) && !read(&written).is_guest());
         written.as_object_mut().unwrap().remove("guest").unwrap();
         assert!(!read(&written).counts(now) && read(&written).is_guest(), "of an earlier version");
+    }
+
+    #[test]
+    fn a_context_counts_for_ninety_minutes_from_the_id_token_that_named_it() {
+        let authority = FakeAuthority::new();
+        let now = authority.env.clock.now();
+        let named = renewed(&authority, json!({ "acrs": ["c1"] }));
+        assert_eq!(named.contexts(now), ["c1"]);
+        assert_eq!((named.contexts(now + 5_399), named.contexts(now + 5_400)), (&["c1".to_owned()][..], &[][..]));
+        assert_eq!(named.contexts(now - 3_600), [""; 0], "the clock was set back");
+        // A refresh that does not say contexts takes none away, and makes none younger; one that says them replaces them.
+        let before = || old().with_contexts(now - 60, &["c1"]);
+        let after = |changes: Value| renewed_from(&authority, before(), changes);
+        assert_eq!(after(json!({})).contexts(now + 5_339), ["c1"]);
+        assert_eq!(after(json!({})).contexts(now + 5_340), [""; 0]);
+        assert_eq!(after(json!({ "acrs": ["c2"] })).contexts(now), ["c2"]);
+        assert_eq!(after(json!({ "acrs": [] })).contexts(now), [""; 0]);
+        assert_eq!(after(json!({ "oid": OTHER_TENANT })).contexts(now), [""; 0], "another person's");
+        let mut written = serde_json::to_value(before()).unwrap();
+        written.as_object_mut().unwrap().retain(|name, _| !name.starts_with("contexts"));
+        let read: Membership = serde_json::from_value(written).unwrap();
+        assert_eq!(read.contexts(now), [""; 0], "of an earlier version");
     }
 
     #[test]

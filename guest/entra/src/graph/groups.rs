@@ -334,6 +334,8 @@ mod tests {
             issued_at: 0,
             expires_at: u64::MAX,
             guest: false,
+            agent: None,
+            contexts: Vec::new(),
             token_version: 2,
             token_id: None,
         };

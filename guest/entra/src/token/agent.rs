@@ -1,6 +1,7 @@
 //! Whether an AI agent obtained a token (Microsoft Entra Agent ID, "Token claims reference for agents").
 //!
-//! The claims are for records, and nothing is decided by them: a value that cannot be read counts as absent.
+//! Rules look at the facets, which say how an agent takes part. The blueprint is for records, and nothing is decided by it. A
+//! value that cannot be read counts as absent.
 
 use base::principal::{Agent, AgentRole};
 use serde_json::{Map, Value};

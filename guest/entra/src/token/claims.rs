@@ -43,8 +43,10 @@ pub(super) struct Claims {
     pub(super) token_id: Option<String>,
     /// How `cnf` (RFC 7800) names the key that the token is bound to, such as `jkt`.
     pub(super) confirmation: Option<Vec<String>>,
-    /// For records.
+    /// How an agent takes part, and its blueprint for records.
     pub(super) agent: Option<Agent>,
+    /// `acrs`: authentication contexts. `None` if the token does not say.
+    pub(super) contexts: Option<Vec<String>>,
     pub(super) preferred_username: Option<String>,
     /// `upn`, in access tokens of version 1.
     pub(super) upn: Option<String>,
@@ -91,6 +93,7 @@ impl Claims {
             token_id: shown_text(claims, "uti").or(jti),
             confirmation: confirmation(claims)?,
             agent: agent::of(claims),
+            contexts: contexts(claims),
             preferred_username: optional_text(claims, "preferred_username")?,
             upn: shown_text(claims, "upn"),
             name: optional_text(claims, "name")?,
@@ -200,6 +203,15 @@ fn groups(claims: &Map<String, Value>) -> Result<Groups, TokenError> {
         _ if pointer || has_groups => Groups::Overage,
         Some(groups) => Groups::Listed(groups),
         None => Groups::Absent,
+    })
+}
+
+/// `acrs`: a list, or one text. It can only permit something, so a value of another type counts as one that names nothing.
+fn contexts(claims: &Map<String, Value>) -> Option<Vec<String>> {
+    let texts = |values: &[Value]| values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    Some(match claims.get("acrs")? {
+        Value::Array(values) => texts(values),
+        value => texts(std::slice::from_ref(value)),
     })
 }
 

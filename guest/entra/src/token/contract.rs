@@ -2,22 +2,23 @@
 //! its own, with the same fields: hence a macro.
 
 #[doc(hidden)]
-pub use base::principal::{Groups, Principal, PrincipalKind};
+pub use base::principal::{AgentRole, CallerKind, Groups, Principal, PrincipalKind};
 
 /// Converts between the generated types in the module `$types` and those of [`token`](crate::token).
 #[macro_export]
 macro_rules! convert_token_validator_types {
     ($types:ident) => {
         const _: () = {
-            use $crate::token::contract::{Groups, Principal, PrincipalKind};
+            use $crate::token::contract::{AgentRole, CallerKind, Groups, Principal, PrincipalKind};
             use $crate::token::{Category, Fact, Requirements, TokenError};
 
             impl From<$types::Requirements> for Requirements {
                 fn from(needs: $types::Requirements) -> Self {
                     let $types::Requirements { all_scopes, any_role, any_group, kind, any_client } = needs;
                     let kind = kind.map(|kind| match kind {
-                        $types::PrincipalKind::User => PrincipalKind::User,
-                        $types::PrincipalKind::App => PrincipalKind::App,
+                        $types::CallerKind::User => CallerKind::User,
+                        $types::CallerKind::App => CallerKind::App,
+                        $types::CallerKind::Agent => CallerKind::Agent,
                     });
                     Self { all_scopes, any_role, any_group, kind, any_client }
                 }
@@ -50,6 +51,13 @@ macro_rules! convert_token_validator_types {
                         issued_at_unix_seconds: principal.issued_at,
                         expires_at_unix_seconds: principal.expires_at,
                         guest: principal.guest,
+                        agent: principal.agent.and_then(|role| match role {
+                            AgentRole::OnBehalfOfUser => Some($types::AgentRole::OnBehalfOfUser),
+                            AgentRole::Autonomous => Some($types::AgentRole::Autonomous),
+                            AgentRole::AgentUser => Some($types::AgentRole::AgentUser),
+                            AgentRole::Unknown => None,
+                        }),
+                        authentication_contexts: principal.contexts,
                         token_version: principal.token_version,
                         token_id: principal.token_id,
                     }

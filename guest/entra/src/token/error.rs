@@ -4,7 +4,7 @@
 //! `Display` and the fields are for the log. What a client may see is [`TokenError::public_text`] and
 //! [`TokenError::challenge`]: what to do, and nothing that tells an attacker which check stopped a forged token.
 
-use base::principal::PrincipalKind;
+use base::principal::CallerKind;
 
 /// A part of a compact token, or a document it was checked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,13 +234,13 @@ pub enum TokenError {
     /// The `nonce` of an ID token is not that of the sign-in it answers. Never returned for an access token.
     #[error("the nonce is not that of this sign-in")]
     NonceMismatch,
-    /// The token stands for a person where an application is required, or the reverse.
+    /// The token is one of a person where one of an application or of an AI agent is required, and the like.
     #[error("the token stands for {actual}, required is {required}")]
     PrincipalKindMismatch {
         /// What is required.
-        required: PrincipalKind,
+        required: CallerKind,
         /// What the token stands for.
-        actual: PrincipalKind,
+        actual: CallerKind,
     },
     /// The client application is not among the required ones.
     #[error("the client {actual:?} is not among the allowed {expected:?}")]

@@ -1,7 +1,5 @@
 //! What a host is told of a [`TokenError`]: its category, and the facts behind it, as `wit/types.wit` names them.
 
-use base::principal::PrincipalKind;
-
 use super::error::TokenError;
 
 /// What to do about a token that is not accepted. The status of each is that of [`TokenError::status`].
@@ -139,20 +137,13 @@ impl TokenError {
             Self::NoPermissions | Self::NonceMismatch => Vec::new(),
             Self::KeyBound { methods } => vec![fact("methods", methods)],
             Self::PrincipalKindMismatch { required, actual } => {
-                vec![fact("required", kind(required)), fact("actual", kind(actual))]
+                vec![fact("required", required.name()), fact("actual", actual.name())]
             }
             Self::ScopesMissing { required, missing } => vec![fact("required", required), fact("missing", missing)],
             Self::RolesMissing { any_of } | Self::GroupsMissing { any_of } => vec![fact("any-of", any_of)],
             Self::GroupsUnavailable { reason } | Self::KeysUnavailable { reason, .. } => vec![fact("reason", reason)],
             Self::ConfigurationInvalid { setting } => vec![fact("setting", setting)],
         }
-    }
-}
-
-fn kind(kind: PrincipalKind) -> &'static str {
-    match kind {
-        PrincipalKind::User => "user",
-        PrincipalKind::App => "app",
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a single call requires of a token that is otherwise accepted.
 
 use async_trait::async_trait;
-use base::principal::{Groups, Principal, PrincipalKind};
+use base::principal::{CallerKind, Groups, Principal};
 
 use super::error::TokenError;
 use crate::entra_world::EntraWorld;
@@ -15,8 +15,8 @@ pub struct Requirements {
     pub any_role: Vec<String>,
     /// Membership in at least one of these groups, by object id.
     pub any_group: Vec<String>,
-    /// Only a person, or only an application.
-    pub kind: Option<PrincipalKind>,
+    /// Only people, only applications, or only AI agents.
+    pub kind: Option<CallerKind>,
     /// Only tokens obtained by one of these applications.
     pub any_client: Vec<String>,
 }
@@ -37,8 +37,9 @@ impl Requirements {
         principal: &Principal,
         resolver: Option<&dyn GroupResolver>,
     ) -> Result<(), TokenError> {
-        if let Some(required) = self.kind.filter(|required| *required != principal.kind) {
-            return Err(TokenError::PrincipalKindMismatch { required, actual: principal.kind });
+        let actual = principal.caller_kind();
+        if let Some(required) = self.kind.filter(|required| *required != actual) {
+            return Err(TokenError::PrincipalKindMismatch { required, actual });
         }
         if !self.any_client.is_empty() && !self.any_client.contains(&principal.client_id) {
             return Err(TokenError::ClientNotAllowed {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use base::principal::{Groups, Principal, PrincipalKind};
+use base::principal::{AgentRole, Groups, Principal, PrincipalKind};
 use base::settings::Settings;
 
 use super::authority::AuthorityEndpoints;
@@ -64,6 +64,7 @@ pub struct ValidatedIdToken {
     guest: bool,
     roles: Vec<String>,
     groups: Groups,
+    contexts: Option<Vec<String>>,
 }
 
 /// Names and addresses of people do not belong into logs.
@@ -102,6 +103,11 @@ impl ValidatedIdToken {
     /// `exp`, Unix time in seconds.
     pub fn expires_at(&self) -> u64 {
         self.expires_at
+    }
+
+    /// `acrs`: the authentication contexts that the sign-in has satisfied; `None` if the token does not say.
+    pub fn contexts(&self) -> Option<&[String]> {
+        self.contexts.as_deref()
     }
 
     /// `preferred_username`. For display only: it can change hands.
@@ -192,8 +198,19 @@ pub async fn validate_id_token(
         return Err(TokenError::NonceMismatch);
     }
     let guest = is_guest(settings, &claims);
-    let Claims { tenant_id, object_id, subject, issuer, expires_at, preferred_username, name, roles, groups, .. } =
-        claims;
+    let Claims {
+        tenant_id,
+        object_id,
+        subject,
+        issuer,
+        expires_at,
+        preferred_username,
+        name,
+        roles,
+        groups,
+        contexts,
+        ..
+    } = claims;
     Ok(ValidatedIdToken {
         tenant_id,
         object_id,
@@ -205,6 +222,7 @@ pub async fn validate_id_token(
         guest,
         roles,
         groups,
+        contexts,
     })
 }
 
@@ -475,6 +493,8 @@ fn principal(settings: &Settings, claims: Claims) -> Result<Principal, TokenErro
         issued_at: claims.issued_at,
         expires_at: claims.expires_at,
         guest,
+        agent: claims.agent.map(|agent| agent.role).filter(|role| *role != AgentRole::Unknown),
+        contexts: claims.contexts.unwrap_or_default(),
         token_version: claims.version.number(),
         token_id: claims.token_id,
     })

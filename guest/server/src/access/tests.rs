@@ -105,6 +105,21 @@ fn every_part_of_a_rule_admits_callers_that_fit_and_no_others() {
 }
 
 #[test]
+fn agents_may_call_the_components_own_tools_only_by_a_rule_that_names_them() {
+    let agents = || Rule { users: false, agents: true, ..Rule::users() };
+    for agent in [Caller::user().agent(), Caller::app().agent()] {
+        assert_eq!(reason(vec![Rule::users_and_apps()], &agent), "agent-not-allowed");
+        assert_eq!(reason(vec![agents()], &agent), "");
+        assert_eq!(reason(vec![agents().with_any_role(&["a"])], &agent), "role-missing");
+        let (_, env) = env_with(None);
+        let opener = agent.roles(&["Vault.Open"]);
+        assert_eq!(run(Access::new(&env, &opener).decide(&VAULT)), Err(Denial::AgentNotAllowed), "the tool's own rule");
+    }
+    assert_eq!(reason(vec![agents()], &Caller::user()), "kind-not-allowed");
+    assert_eq!(reason(vec![agents()], &Caller::app()), "kind-not-allowed");
+}
+
+#[test]
 fn all_parts_of_a_rule_have_to_hold_and_scopes_are_named_last() {
     let rule = Rule {
         tenants: some(&[TENANT]),
@@ -307,6 +322,9 @@ fn a_denial_says_what_is_missing() {
     assert!(text(Denial::RoleMissing { any_of: any_of.clone() }).contains(r#""Mcp.Admin", "Mcp.\"x""#));
     assert!(text(Denial::GroupMissing { any_of }).contains(r#"one of the groups "Mcp.Admin""#));
     assert!(text(Denial::KindNotAllowed { actual: PrincipalKind::App }).contains("an application (app-only)"));
+    assert!(text(Denial::AgentNotAllowed).contains("not open to AI agents"));
+    let context = Denial::ContextMissing { any_of: names(&["c1", "c2"]) };
+    assert!(text(context).contains(r#"the authentication context "c1": sign in once more"#));
     let unavailable = text(Denial::GroupsUnavailable { reason: "connect 10.0.0.1".to_owned() });
     assert!(!unavailable.contains("10.0.0.1"), "{unavailable}");
 }

@@ -67,7 +67,7 @@ pub(super) async fn decide(
             }
             peer.count(1).await.map_err(|after| guard.too_many_calls(after))?;
             let session = session_of(env, server, &*caller, request).await?;
-            let judge = request.method == Method::GET && is_restricted(env, server);
+            let judge = request.method == Method::GET && is_restricted(env, server, &*caller);
             // What a stream was to say before it broke off may hand something out.
             (Asked { judge, note: request.method == Method::GET, ..Asked::default() }, session)
         }
@@ -175,7 +175,7 @@ async fn permitted(
         _ => None,
     };
     // A server may send a list as part of any answer, and a client may take it.
-    let mut asked = Asked { judge: is_restricted(env, server), method, ..Asked::default() };
+    let mut asked = Asked { judge: is_restricted(env, server, caller), method, ..Asked::default() };
     for (at, message) in body.messages.iter().enumerate() {
         let known_only = env.site.settings.deny_unlisted;
         let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;
@@ -203,10 +203,13 @@ async fn permitted(
 }
 
 /// Whether a list of the server may have to be shortened.
-pub(super) fn is_restricted(env: &ServerWorld<'_>, server: &ServerSettings) -> bool {
+pub(super) fn is_restricted(env: &ServerWorld<'_>, server: &ServerSettings, caller: &dyn Caller) -> bool {
     let HttpSettings { access, deny_unlisted, .. } = env.site.settings;
     let rules = access.as_deref().unwrap_or_default();
-    LISTED.iter().any(|kind| decision::is_restricted(&server.name, *kind, rules, *deny_unlisted))
+    let facts = caller.facts();
+    let restricts =
+        |kind: &TargetKind| decision::is_restricted(&server.name, *kind, rules, *deny_unlisted, facts.as_ref());
+    LISTED.iter().any(restricts)
 }
 
 /// The session that the request continues. An unknown one is answered as the specification says: the client begins anew.

@@ -108,7 +108,7 @@ async fn judged(env: &ServerWorld<'_>, handle: &str, value: &mut Value) -> Resul
     let server = env.site.servers.iter().find(|server| server.name == handle.of.server).ok_or(LATE)?;
     let again = again(&env.entra, &handle.caller).await.map_err(|_| LATE)?;
     let caller = again.caller(&env.entra);
-    let access = is_restricted(env, server).then(|| Access::new(env, &*caller));
+    let access = is_restricted(env, server, &*caller).then(|| Access::new(env, &*caller));
     let answer = OfAnswer {
         access: access.as_ref(),
         server: &server.name,
@@ -165,6 +165,7 @@ async fn judge(answer: &OfAnswer<'_>, result: &mut Map<String, Value>) -> Result
             let Some(name) = item.get(name_of).and_then(Value::as_str) else { continue };
             match access.decide_about(&Target { server, kind, name }).await {
                 Ok(()) => items.push(item),
+                Err(denial) if denial.is_shown() => items.push(item),
                 Err(Denial::SessionEnded) => return Err("the session has ended: sign in again"),
                 Err(denial) => undecided |= denial.is_undecided(),
             }

@@ -174,11 +174,11 @@ impl Guard<'_> {
         self.refuse(BearerRefusal::InvalidToken("The sign-in has ended: sign in again"))
     }
 
-    /// The answer to a call that needs an API which wants more of the person than their sign-in has brought. The access token
+    /// The answer to a call of which an API or a rule wants more of the person than their sign-in has brought. The access token
     /// stays good for everything else, so it is not called invalid: clients of MCP authorize anew for this one
-    /// (`insufficient_scope`, step-up authorization), and that sign-in brings what the API wants.
+    /// (`insufficient_scope`, step-up authorization), and that sign-in brings what is wanted.
     pub(crate) fn step_up(&self) -> Response<Vec<u8>> {
-        let description = "An API behind this request wants the person to sign in once more: authorize again";
+        let description = "This request needs the person to sign in once more: authorize again";
         self.challenge(403, Some("insufficient_scope"), description, "", &self.scope())
     }
 

@@ -26,7 +26,7 @@ use super::negotiation::field;
 use super::{empty, origin, unavailable};
 use crate::access::Access;
 use crate::gatekeeper::identity::{self, Addressed, IdentityError};
-use crate::mcp::Field;
+use crate::mcp::{Field, Reply, challenge};
 use crate::message::{Request, text};
 use crate::server_world::ServerWorld;
 use crate::site::{FORWARD_AUTH, Site};
@@ -75,6 +75,11 @@ pub(super) async fn answer(env: &ServerWorld<'_>, request: &Request, authenticat
             Denial::ScopesMissing { required } => guard.insufficient_scope(&required),
             Denial::SessionEnded => guard.sign_in_again(),
             denial if denial.is_undecided() => unavailable(&denial.to_string()),
+            denial if denial.is_shown() => match challenge::of_denial(caller.kind(), &denial) {
+                Some(Reply::StepUp) => guard.step_up(),
+                Some(Reply::ClaimsChallenge(claims)) => guard.claims_challenge(&claims),
+                _ => text(403, &denial.to_string()),
+            },
             denial => text(403, &denial.to_string()),
         };
     }

@@ -113,6 +113,7 @@ async fn permitted(access: &Access<'_>, provider: &dyn ToolProvider) -> Result<(
         match decided {
             Ok(()) => descriptions.push(tool.description.clone()),
             Err(Denial::SessionEnded) => return Err(Reply::SignInAgain.into()),
+            Err(denial) if denial.is_shown() => descriptions.push(tool.description.clone()),
             Err(denial) if denial.is_undecided() => ttl = UNDECIDED_TTL_MS,
             Err(_) => {}
         }
@@ -154,7 +155,11 @@ pub(super) async fn call_tool(
             Err(Denial::NotListed) => return Err(unknown()),
             Err(Denial::ScopesMissing { required }) => return Err(Reply::InsufficientScope(required).into()),
             Err(Denial::SessionEnded) => return Err(Reply::SignInAgain.into()),
-            Err(denial) => return Ok(finished(Err(&denial.into()), peer, era)),
+            Err(denial) => {
+                let challenge = peer.authentication().and_then(|kind| challenge::of_denial(kind, &denial));
+                return challenge
+                    .map_or_else(|| Ok(finished(Err(&denial.into()), peer, era)), |reply| Err(reply.into()));
+            }
         }
     }
     let request = Request { provider: &*provider, name, params: &params, arguments, message, era };

@@ -15,7 +15,7 @@ use super::envelope::{
 use super::results::finished;
 use super::streamable_http::{check_name, connection, mismatch, stateless};
 use super::version::{self, Connection, Era, MODERN, WITH_BATCHES};
-use super::{Field, Fields, Peer, Reply};
+use super::{Field, Fields, Peer, Reply, challenge};
 use crate::tools::ToolError;
 
 /// The members of a message.
@@ -367,6 +367,9 @@ impl RelayedMessage {
 
     /// The answer of the component to a request that the caller may not make. That to a notification has no id.
     fn denied(&self, peer: &Peer<'_>, kind: TargetKind, name: &str, denial: Denial) -> Reply {
+        if let Some(reply) = peer.authentication().and_then(|kind| challenge::of_denial(kind, &denial)) {
+            return reply;
+        }
         let error = match denial {
             Denial::ScopesMissing { required } => return Reply::InsufficientScope(required),
             Denial::SessionEnded => return Reply::SignInAgain,

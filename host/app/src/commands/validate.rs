@@ -9,7 +9,9 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::environment::TokenSettings;
 use entra_mcp_plugin::outbound_http::OutboundHttp;
-use entra_mcp_plugin::token_validator::{Groups, Principal, PrincipalKind, Requirements, TokenError};
+use entra_mcp_plugin::token_validator::{
+    AgentRole, CallerKind, Groups, Principal, PrincipalKind, Requirements, TokenError,
+};
 use serde_json::{Map, Value, json};
 
 use super::CommandError;
@@ -20,13 +22,15 @@ use crate::console;
 /// The longest input line in bytes. A token has at most 16 KiB; a longer line is no token.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
-/// Person or application.
+/// Person, application or AI agent.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum PrincipalKindName {
+pub enum CallerKindName {
     /// A person, by way of an application.
     User,
     /// An application by itself.
     App,
+    /// An AI agent, by itself, on behalf of a person, or as a user of its own.
+    Agent,
 }
 
 /// The arguments of `entra-mcp validate`.
@@ -51,9 +55,9 @@ pub struct Arguments {
     /// An application (client id); one of those named must have obtained every token
     #[arg(long, value_name = "GUID")]
     require_client: Vec<String>,
-    /// The principal that every token must stand for
+    /// The caller that every token must be one of: the token of an AI agent is one of an agent alone
     #[arg(long)]
-    require_kind: Option<PrincipalKindName>,
+    require_kind: Option<CallerKindName>,
     /// A tenant whose tokens are accepted, instead of the configured one; may be repeated
     #[arg(long, value_name = "GUID")]
     allow_tenant: Vec<String>,
@@ -118,8 +122,9 @@ impl Arguments {
             any_group: self.require_group.clone(),
             any_client: self.require_client.clone(),
             kind: self.require_kind.map(|kind| match kind {
-                PrincipalKindName::User => PrincipalKind::User,
-                PrincipalKindName::App => PrincipalKind::App,
+                CallerKindName::User => CallerKind::User,
+                CallerKindName::App => CallerKind::App,
+                CallerKindName::Agent => CallerKind::Agent,
             }),
         }
     }
@@ -258,13 +263,21 @@ fn kind(kind: PrincipalKind) -> &'static str {
     }
 }
 
+fn agent(role: AgentRole) -> &'static str {
+    match role {
+        AgentRole::OnBehalfOfUser => "on-behalf-of-user",
+        AgentRole::Autonomous => "autonomous",
+        AgentRole::AgentUser => "agent-user",
+    }
+}
+
 fn principal_json(principal: &Principal) -> Value {
-    json!({
+    let mut shown = json!({
         "tenantId": principal.tenant_id,
         "objectId": principal.object_id,
         "subject": principal.subject,
         "clientId": principal.client_id,
-        "kind": kind(principal.kind),
+        "kind": principal.agent.map_or(kind(principal.kind), |_| "agent"),
         "scopes": principal.scopes,
         "roles": principal.roles,
         "groups": match &principal.groups {
@@ -276,7 +289,14 @@ fn principal_json(principal: &Principal) -> Value {
         "expiresAt": principal.expires_at_unix_seconds,
         "guest": principal.guest,
         "tokenVersion": principal.token_version,
-    })
+    });
+    // What most tokens do not name is left out of their lines.
+    if let Some(object) = shown.as_object_mut() {
+        object.extend(principal.agent.map(|role| ("agent".to_owned(), json!(agent(role)))));
+        let contexts = &principal.authentication_contexts;
+        object.extend((!contexts.is_empty()).then(|| ("authenticationContexts".to_owned(), json!(contexts))));
+    }
+    shown
 }
 
 /// What there is to say about an error, under the names that this command has for it.

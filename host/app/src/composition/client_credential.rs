@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use entra_mcp_plugin::client_credential::{
     AzureCli, ClientCertificates, ClientCredential, ClientSecret, CredentialError, FederatedTokenFile, ManagedIdentity,
-    secret_record,
+    VaultCertificate, secret_record,
 };
 use entra_mcp_plugin::clock::Clock;
 use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::random::SystemRandomness;
 use entra_mcp_plugin::secret_store::SecretStore;
 
+use super::key_vault::key_vault;
 use crate::config::{CredentialConfig, CredentialName, SecretSource};
 
 /// A credential, and why it is not another one.
@@ -110,7 +111,8 @@ impl Sources<'_> {
     async fn missing(&self, name: CredentialName) -> Option<String> {
         match name {
             CredentialName::Certificate => {
-                self.config.certificates.is_empty().then(|| "--certificate-file is not set".to_owned())
+                let is_missing = self.config.certificates.is_empty() && self.config.vault_certificate.is_none();
+                is_missing.then(|| "neither --certificate-file nor --certificate-vault-url is set".to_owned())
             }
             CredentialName::Secret => self.missing_secret().await,
             CredentialName::WorkloadIdentity => self.config.federated_token.is_none().then(|| {
@@ -163,13 +165,20 @@ impl Sources<'_> {
                 secret.warn_if_exposed();
                 Arc::new(secret)
             }
-            CredentialName::Certificate => Arc::new(ClientCertificates::new(
-                &settings.client_id,
-                &config.certificates,
-                config.certificate_password.clone(),
-                Arc::clone(clock),
-                Arc::new(SystemRandomness::default()),
-            )),
+            CredentialName::Certificate => {
+                let (clock, random) = (Arc::clone(clock), Arc::new(SystemRandomness::default()));
+                let client_id = &settings.client_id;
+                match &config.vault_certificate {
+                    Some((object, access)) => {
+                        let vault = key_vault(object, access, &clock)?;
+                        Arc::new(VaultCertificate::new(vault, object.clone(), client_id, clock, random))
+                    }
+                    None => {
+                        let password = config.certificate_password.clone();
+                        Arc::new(ClientCertificates::new(client_id, &config.certificates, password, clock, random))
+                    }
+                }
+            }
             CredentialName::WorkloadIdentity => {
                 let path = config.federated_token.clone();
                 let path = path.ok_or_else(|| not_set("AZURE_FEDERATED_TOKEN_FILE is not set"))?;
@@ -189,6 +198,10 @@ impl Sources<'_> {
                 SecretSource::File(path) => format!("the client secret in {}", path.display()),
                 SecretSource::Store => "the client secret in the store".to_owned(),
             },
+            CredentialName::Certificate if config.vault_certificate.is_some() => {
+                let object = config.vault_certificate.as_ref().map(|(object, _)| object.to_string());
+                format!("the certificate {} in Azure Key Vault", object.unwrap_or_default())
+            }
             CredentialName::Certificate => {
                 let files: Vec<_> = config.certificates.iter().map(|path| path.display().to_string()).collect();
                 format!("the certificate in {}", files.join(" or "))

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use entra_mcp_plugin::Error;
-use entra_mcp_plugin::clock::Clock;
+use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
     GivenKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore, SystemKeyring,
+    VaultKeyFile,
 };
 
+use super::key_vault::key_vault;
 use crate::config::{StoreConfig, StoreKey, StoreLocation};
 
 /// A store that is open.
@@ -45,6 +47,13 @@ pub fn key_source(key: &StoreKey, store: &Path) -> Arc<dyn KeySource> {
     match key {
         StoreKey::Beside(new) => beside(KeyFile::new(&store.with_extension("key")), *new),
         StoreKey::File(path) => Arc::new(KeyFile::new(path)),
+        StoreKey::Vault { key, file, access } => {
+            let plain = file.is_none().then(|| store.with_extension("key"));
+            let path = file.clone().unwrap_or_else(|| store.with_extension("wrapped-key"));
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+            let vault = key_vault(key, access, &clock);
+            Arc::new(VaultKeyFile::new(&path, plain.as_deref(), key.clone(), vault))
+        }
         StoreKey::Given { keys, place } => Arc::new(GivenKeys::new(keys.clone(), place)),
     }
 }

@@ -15,6 +15,8 @@ use super::{ConfigError, invalid};
 
 /// Entra ID's own bound of the value of an application role, in characters.
 const MAX_ROLE: usize = 120;
+/// The number in the id of the last authentication context that Conditional Access can have.
+const MAX_CONTEXT: u8 = 99;
 /// What a rule names in place of a tool: those that have no rule of their own.
 const ANY: &str = "*";
 /// Characters of the longest client id: that of a Client ID Metadata Document is a URL.
@@ -32,7 +34,7 @@ pub struct AccessEntry {
     pub tool: String,
     /// Tenants that the rule is for.
     pub tenants: Option<Vec<String>>,
-    /// People, applications for themselves, or both; people only if it is left out.
+    /// People, applications for themselves, AI agents, or several of them; people only if it is left out.
     pub kinds: Option<Vec<CallerKindName>>,
     /// Client ids. The caller has to use one of them.
     pub clients: Option<Vec<String>>,
@@ -42,6 +44,9 @@ pub struct AccessEntry {
     pub groups: Option<Vec<String>>,
     /// Scopes in the short form. A user's client has to have all of them.
     pub scopes: Option<Vec<String>>,
+    /// Authentication contexts of Conditional Access. The person's sign-in has to satisfy one of them; another sign-in is asked
+    /// for the first.
+    pub acrs: Option<Vec<String>>,
 }
 
 /// What stands behind a call.
@@ -52,6 +57,8 @@ pub enum CallerKindName {
     User,
     /// An application for itself.
     App,
+    /// An AI agent.
+    Agent,
 }
 
 impl From<CallerKindName> for CallerKind {
@@ -59,6 +66,7 @@ impl From<CallerKindName> for CallerKind {
         match kind {
             CallerKindName::User => Self::User,
             CallerKindName::App => Self::App,
+            CallerKindName::Agent => Self::Agent,
         }
     }
 }
@@ -142,7 +150,7 @@ pub(super) fn rules(
 
 /// `tenants` are the admitted ones, as far as they are known.
 fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, ConfigError> {
-    let AccessEntry { server, kind, tool, tenants: of, kinds, clients, roles, groups, scopes } = entry;
+    let AccessEntry { server, kind, tool, tenants: of, kinds, clients, roles, groups, scopes, acrs } = entry;
     if tool.is_empty() {
         return Err(invalid("access.tool", tool, "the name of a tool, or of what kind says, is expected"));
     }
@@ -167,6 +175,9 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
     for scope in some("access.scopes", scopes)? {
         check_scope("access.scopes", scope)?;
     }
+    for context in some("access.acrs", acrs)? {
+        check_context(context)?;
+    }
     let kinds = match kinds.as_deref() {
         None => vec![CallerKind::User],
         Some([]) => return Err(invalid("access.kinds", "[]", EMPTY)),
@@ -176,6 +187,18 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
         return Err(ConfigError::Conflict(format!(
             "a rule for the tool {tool:?} lets every application call for itself: name roles or clients, because \
              applications have no scopes"
+        )));
+    }
+    if kinds.contains(&CallerKind::Agent) && clients.is_none() && roles.is_none() && groups.is_none() {
+        return Err(ConfigError::Conflict(format!(
+            "a rule for the tool {tool:?} lets every AI agent call: name roles, or the agent identities as clients, because \
+             agents that act for themselves have no scopes"
+        )));
+    }
+    if kinds == [CallerKind::App] && acrs.is_some() {
+        return Err(ConfigError::Conflict(format!(
+            "a rule for the tool {tool:?} has acrs and is for applications alone, which can satisfy no authentication context: \
+             only people sign in"
         )));
     }
     Ok(ToolRule {
@@ -188,6 +211,7 @@ fn rule(entry: &AccessEntry, tenants: Option<&[String]>) -> Result<ToolRule, Con
         roles: roles.clone(),
         groups: groups.clone(),
         scopes: scopes.clone().unwrap_or_default(),
+        acrs: acrs.clone(),
     })
 }
 
@@ -198,6 +222,15 @@ fn some<'a>(name: &'static str, list: &'a Option<Vec<String>>) -> Result<&'a [St
     match list.as_deref() {
         Some([]) => Err(invalid(name, "[]", EMPTY)),
         list => Ok(list.unwrap_or_default()),
+    }
+}
+
+/// Conditional Access names its authentication contexts `c1` to `c99`.
+fn check_context(context: &str) -> Result<(), ConfigError> {
+    let number = context.strip_prefix('c').filter(|number| !number.starts_with('0') && !number.starts_with('+'));
+    match number.and_then(|number| number.parse::<u8>().ok()).filter(|number| (1..=MAX_CONTEXT).contains(number)) {
+        Some(_) => Ok(()),
+        None => Err(invalid("access.acrs", context, "the id of an authentication context is expected, c1 to c99")),
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::endpoints::{check_guid, check_tenant};
 use super::setting::{choices, settings};
 use super::store::StoreLayer;
+use super::vault::VaultIdentityName;
 
 /// How long a sign-in waits for the person, unless set otherwise: five minutes, as long as Entra ID's own pages.
 const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
@@ -87,7 +88,7 @@ pub enum LogFormat {
     Json,
 }
 
-choices!(Cloud, SignIn, LogFormat);
+choices!(Cloud, SignIn, LogFormat, VaultIdentityName);
 
 settings! {
     /// What one source says: flags, environment or file. The same names everywhere.
@@ -119,6 +120,9 @@ settings! {
             range(0..=MAX_CLOCK_TOLERANCE_SECONDS);
         /// Certificates (PEM) to trust besides the system's
         ca_file: PathBuf, value("FILE");
+        /// What Azure Key Vault is asked with, where something is kept in one; `auto` is workload identity if there is its
+        /// token file, else the managed identity
+        vault_identity: VaultIdentityName = VaultIdentityName::Auto;
         /// Longest MCP message in bytes
         max_message_bytes: usize = DEFAULT_MAX_MESSAGE_BYTES, value("BYTES"), range(MESSAGE_BYTES);
         /// Most instances of the component at the same time

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
-use self::credential::{check_identity, credential};
+use self::credential::{check_certificate_vault_url, check_identity, credential};
 use self::gateway::{
     check_hash, check_prefix, forward_auth, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies,
 };
@@ -115,6 +115,9 @@ settings! {
         /// File with a certificate and its private key (PEM or PKCS#12), read again when it changes; may be repeated: of two,
         /// the one that Entra ID refuses gives way to the other
         certificate_file: Vec<String> = Vec::new(), value("FILE"), also("AZURE_CLIENT_CERTIFICATE_PATH");
+        /// Certificate in Azure Key Vault whose private key stays there: its identifier, such as
+        /// https://contoso.vault.azure.net/certificates/mcp; see --vault-identity
+        certificate_vault_url: String, value("URL"), check(check_certificate_vault_url);
         /// File with a token of another issuer that the application trusts as a federated credential, read at every use
         federated_token_file: PathBuf, value("FILE"), also("AZURE_FEDERATED_TOKEN_FILE");
         /// The user-assigned managed identity: its client id or its resource id
@@ -249,7 +252,7 @@ impl Sources {
     pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
         let mut common = self.checked(&self.merged, StoreOf::Server)?;
         let values = self.serve.values()?;
-        let credential = credential(&values, &self.environment, &common.settings.authority)?;
+        let credential = credential(&values, &self.environment, &common.settings.authority, self.vault_access()?)?;
         common.settings.client_type = ClientType::ConfidentialClient;
         let allowed_tenants = values.allow_tenant;
         let tenant = common.settings.tenant.as_str();

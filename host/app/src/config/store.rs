@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::{Arg, ValueEnum, value_parser};
 use entra_mcp_plugin::client_credential::read_secret_file;
+use entra_mcp_plugin::key_vault::{VaultCollection, VaultFault, VaultObject};
 use entra_mcp_plugin::secret_store::{
     DEFAULT_MAX_BYTES, DEFAULT_MAX_RECORDS, DataKeys, KEY_BYTES, NewKey, RedisOptions, RedisUrl, StoreLimits,
 };
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::setting::{SettingValue, choices, settings};
-use super::{ConfigError, Sources, invalid};
+use super::{ConfigError, Sources, VaultAccess, invalid};
 
 /// What the names of all records in Redis begin with, unless set otherwise.
 const DEFAULT_PREFIX: &str = "entra-mcp:";
@@ -128,6 +129,9 @@ settings! {
         store_max_records: u64 = DEFAULT_MAX_RECORDS, value("NUMBER"), range(MAX_RECORDS);
         /// Most MiB of all records of a store in a file, as they are stored
         store_max_mib: u64 = DEFAULT_MAX_BYTES >> 20, value("MIB"), range(MAX_MIB);
+        /// Key (RSA) in Azure Key Vault that wraps the data key: its identifier, such as
+        /// https://contoso.vault.azure.net/keys/store; see --vault-identity. The file has the wrapped key then
+        store_key_vault: String, value("URL"), check(check_key_vault);
     }
     variables {
         /// The data key itself, 32 bytes as base64, in place of a file; a credential of systemd with the name
@@ -156,6 +160,15 @@ pub enum StoreKey {
     Beside(NewKey),
     /// In this file.
     File(PathBuf),
+    /// Wrapped by a key vault.
+    Vault {
+        /// The key in the vault.
+        key: VaultObject,
+        /// The file with the wrapped key; beside the store, if it is left out.
+        file: Option<PathBuf>,
+        /// What the vault is asked with.
+        access: Box<VaultAccess>,
+    },
     /// It was handed over.
     Given {
         /// The keys.
@@ -226,11 +239,15 @@ impl Sources {
             (None, Some(folder)) => StoreLocation::File(folder.join(of.file())),
             (None, None) => return Err(ConfigError::NoHome("sign-ins", "pass --store with a file name or `memory`")),
         };
-        let key = match (self.store_key(values.store_key_file.clone())?, values.store_key_in) {
+        let named = match &values.store_key_vault {
+            Some(url) => Some(self.vault_key(url, values.store_key_file.clone())?),
+            None => self.store_key(values.store_key_file.clone())?,
+        };
+        let key = match (named, values.store_key_in) {
             (Some(_), StoreKeyIn::Keyring) => {
                 return Err(ConfigError::Conflict(format!(
-                    "--store-key-in is `keyring`, and --store-key-file, {} or a credential of systemd gives the data key: there \
-                     is one place for it",
+                    "--store-key-in is `keyring`, and --store-key-file, --store-key-vault, {} or a credential of systemd gives \
+                     the data key: there is one place for it",
                     StoreLayer::DATA_KEY
                 )));
             }
@@ -239,6 +256,13 @@ impl Sources {
             (None, StoreKeyIn::Keyring) => StoreKey::Beside(NewKey::Keyring),
             (None, StoreKeyIn::File) => StoreKey::Beside(NewKey::File),
         };
+        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Vault { file: None, .. })) {
+            return Err(ConfigError::Conflict(
+                "the store is Redis, and its data key is wrapped by a key vault: name the file with the wrapped key with \
+                 --store-key-file. All processes have a copy of it"
+                    .to_owned(),
+            ));
+        }
         if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Beside(_))) {
             return Err(ConfigError::Conflict(format!(
                 "the store is Redis, so its data key has to be the same for all processes: set {} to 32 random bytes as \
@@ -277,6 +301,16 @@ impl Sources {
         Ok(RedisOptions { url, prefix: values.store_prefix.clone(), ca_file })
     }
 
+    fn vault_key(&self, url: &str, file: Option<PathBuf>) -> Result<StoreKey, ConfigError> {
+        if self.environment.get(StoreLayer::DATA_KEY).is_some() {
+            return Err(ConfigError::Conflict(format!(
+                "--store-key-vault and {} are both set: there is one place for the data key",
+                StoreLayer::DATA_KEY
+            )));
+        }
+        Ok(StoreKey::Vault { key: key_in_vault(url)?, file, access: Box::new(self.vault_access()?) })
+    }
+
     /// The key, if it is named or handed over.
     fn store_key(&self, file: Option<PathBuf>) -> Result<Option<StoreKey>, ConfigError> {
         let given = self.environment.get(StoreLayer::DATA_KEY).map(Zeroizing::new);
@@ -302,6 +336,15 @@ impl Sources {
             }
         }
     }
+}
+
+fn key_in_vault(url: &str) -> Result<VaultObject, ConfigError> {
+    let wrong = |fault: VaultFault| invalid("store-key-vault", url, fault.to_string());
+    VaultObject::parse(url, VaultCollection::Keys).map_err(wrong)
+}
+
+fn check_key_vault(_: &'static str, url: &str) -> Result<(), ConfigError> {
+    key_in_vault(url).map(drop)
 }
 
 fn given_key(content: &[u8], place: String) -> Result<StoreKey, ConfigError> {

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::Clock;
+use crate::key_vault::VaultTokens;
 
 /// How long the CLI may take. It starts an interpreter and asks Entra ID.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -28,8 +29,10 @@ const SIGN_IN: &str =
 /// Tokens of the account that the Azure CLI is signed in with.
 pub struct AzureCli {
     program: String,
-    /// `api://AzureADTokenExchange`, or what it is called in another cloud.
+    /// `api://AzureADTokenExchange` or what it is called in another cloud, or a key vault.
     resource: String,
+    /// The token of a person is good as well.
+    people: bool,
     clock: Arc<dyn Clock>,
     kept: Mutex<Option<(Zeroizing<String>, u64)>>,
 }
@@ -43,7 +46,25 @@ struct Answer {
 impl AzureCli {
     /// Tokens for `resource` from the program `az` on the search path.
     pub fn new(resource: &str, clock: Arc<dyn Clock>) -> Self {
-        Self { program: "az".to_owned(), resource: resource.to_owned(), clock, kept: Mutex::default() }
+        Self { program: "az".to_owned(), resource: resource.to_owned(), people: false, clock, kept: Mutex::default() }
+    }
+
+    /// Tokens for a key vault, which may be those of the person that has signed in.
+    pub fn for_vault(resource: &str, clock: Arc<dyn Clock>) -> Self {
+        Self { people: true, ..Self::new(resource, clock) }
+    }
+
+    async fn token(&self) -> Result<Zeroizing<String>, String> {
+        let now = self.clock.now_seconds();
+        let mut kept = self.kept.lock().await;
+        if let Some((token, expires)) = &*kept
+            && *expires > now.saturating_add(RENEW_BEFORE.as_secs())
+        {
+            return Ok(token.clone());
+        }
+        let token = self.ask().await?;
+        *kept = jwt::expiry(&token).map(|expires| (token.clone(), expires));
+        Ok(token)
     }
 
     #[allow(clippy::disallowed_methods, reason = "the one program that is asked for a token; its output is read here")]
@@ -76,7 +97,9 @@ impl AzureCli {
             .map_err(|_| "the Azure CLI answered with something unexpected".to_owned())?;
         let token = Zeroizing::new(answer.access_token);
         let claims = jwt::part(&token, 1).unwrap_or_default();
-        if ["scp", "upn", "unique_name", "preferred_username"].iter().any(|name| claims.get(name).is_some()) {
+        if !self.people
+            && ["scp", "upn", "unique_name", "preferred_username"].iter().any(|name| claims.get(name).is_some())
+        {
             return Err(format!(
                 "the Azure CLI is signed in as a person, whose token is no credential of an application: {SIGN_IN}"
             ));
@@ -88,21 +111,19 @@ impl AzureCli {
 #[async_trait]
 impl ClientCredential for AzureCli {
     async fn obtain(&self, _: &str) -> Result<Credential, CredentialError> {
-        let now = self.clock.now_seconds();
-        let mut kept = self.kept.lock().await;
-        if let Some((token, expires)) = &*kept
-            && *expires > now.saturating_add(RENEW_BEFORE.as_secs())
-        {
-            return Ok(Credential::Assertion(token.clone()));
-        }
-        let token = self.ask().await.map_err(CredentialError::Unavailable)?;
-        *kept = jwt::expiry(&token).map(|expires| (token.clone(), expires));
-        Ok(Credential::Assertion(token))
+        self.token().await.map(Credential::Assertion).map_err(CredentialError::Unavailable)
     }
 
     async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
         self.kept.lock().await.take_if(|(token, _)| Credential::Assertion(token.clone()) == *refused);
         let now = self.obtain(audience).await?;
         Ok(if now == *refused { Credential::None } else { now })
+    }
+}
+
+#[async_trait]
+impl VaultTokens for AzureCli {
+    async fn token(&self) -> Result<Zeroizing<String>, String> {
+        Self::token(self).await
     }
 }

@@ -32,14 +32,14 @@ use crate::secret_store::SecretBytes;
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// How long an assertion is good for. Microsoft advises 5 to 10 minutes.
-const LIFETIME: Duration = Duration::from_secs(10 * 60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// An assertion is signed anew when it has less than this left: the clock of this machine may be behind, and the request
 /// takes its time.
-const RENEW_BEFORE: Duration = Duration::from_secs(3 * 60);
+pub(super) const RENEW_BEFORE: Duration = Duration::from_secs(3 * 60);
 
 /// Most assertions that are kept: one for each token endpoint, and a multi-tenant server has one for each tenant.
-const MAX_KEPT: usize = 1_024;
+pub(super) const MAX_KEPT: usize = 1_024;
 
 /// A certificate that expires sooner than this is worth a warning.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -145,9 +145,10 @@ struct Slot {
     fault: Option<CertificateFault>,
 }
 
-struct Kept {
-    assertion: Zeroizing<String>,
-    expires: u64,
+/// An assertion, for the time that it is good.
+pub(super) struct Kept {
+    pub(super) assertion: Zeroizing<String>,
+    pub(super) expires: u64,
 }
 
 #[derive(Default)]
@@ -351,13 +352,18 @@ impl Signer {
 }
 
 /// A moment as a date, in UTC.
-fn date(seconds: u64) -> String {
+pub(super) fn date(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
     time.map(|time| {
         let date = time.to_datetime();
         format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
     })
     .unwrap_or_default()
+}
+
+/// A moment of a certificate, in seconds since 1970.
+pub(super) fn seconds(time: ASN1Time) -> u64 {
+    u64::try_from(time.timestamp()).unwrap_or_default()
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -450,7 +456,6 @@ fn signer(path: &Path, certificate: &[u8], key: &KeyBytes) -> Option<Result<Sign
         return None;
     }
     let digest = |algorithm| ring::digest::digest(algorithm, certificate);
-    let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
     let facts = CertificateFacts {
         path: path.to_owned(),
         thumbprint: base16ct::upper::encode_string(digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY).as_ref()),

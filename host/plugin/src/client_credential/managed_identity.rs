@@ -8,7 +8,9 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +29,7 @@ use zeroize::Zeroizing;
 
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::{self, Clock};
+use crate::key_vault::VaultTokens;
 use crate::secret_store::SecretBytes;
 
 /// The service on virtual machines, unless set otherwise.
@@ -42,6 +45,12 @@ const MAX_ARC_KEY_BYTES: u64 = 4_096;
 /// Time to connect. The services are on this machine or on the link; where there is none, this is how long it takes to
 /// find that out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time after which a service that has never answered is asked whether it is there at all, from the beginning of the request.
+const PATIENCE: Duration = Duration::from_millis(1_250);
+
+/// Time for the answer to that. Any answer counts, also a refusal, and a service that is there refuses at once.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1_250);
 
 /// Time for a whole exchange. A service that is asked by many answers after some seconds.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -223,10 +232,12 @@ struct Kept {
 pub struct ManagedIdentity {
     service: IdentityService,
     identity: Option<String>,
-    /// `api://AzureADTokenExchange`, or what it is called in another cloud.
+    /// `api://AzureADTokenExchange` or what it is called in another cloud, or a key vault.
     resource: String,
     clock: Arc<dyn Clock>,
     client: Client<HttpConnector, Empty<Bytes>>,
+    /// The service has answered something: it is there.
+    has_answered: AtomicBool,
     kept: Mutex<Option<Kept>>,
 }
 
@@ -237,7 +248,8 @@ impl ManagedIdentity {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { service, identity, resource: resource.to_owned(), clock, client, kept: Mutex::default() }
+        let (has_answered, kept) = (AtomicBool::default(), Mutex::default());
+        Self { service, identity, resource: resource.to_owned(), clock, client, has_answered, kept }
     }
 
     /// A token that is good for some more minutes.
@@ -319,15 +331,33 @@ impl ManagedIdentity {
                 .request(request)
                 .await
                 .map_err(|error| absent(crate::outbound_http::ErrorChain(&error).to_string()))?;
+            self.has_answered.store(true, Ordering::Relaxed);
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|_| IdentityFault::Malformed("the answer broke off, or is too long"))?;
             Ok((head.status, head.headers, Zeroizing::new(body.to_bytes().to_vec())))
         };
-        match tokio::time::timeout(TOTAL_TIMEOUT, exchange).await {
+        let mut exchange = pin!(exchange);
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut exchange).await {
+            return answer;
+        }
+        // Other programs than the service may listen at its address, or drop what they are sent.
+        if !self.has_answered.load(Ordering::Relaxed) && !self.is_there(url).await {
+            return Err(absent("it takes connections and does not answer".to_owned()));
+        }
+        match tokio::time::timeout(TOTAL_TIMEOUT.saturating_sub(PATIENCE), exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(absent(format!("no answer within {} seconds", TOTAL_TIMEOUT.as_secs()))),
         }
+    }
+
+    /// Whether the service answers a request that it has to refuse: one without the header that it wants.
+    async fn is_there(&self, url: &Url) -> bool {
+        let Ok(request) = Request::get(url.as_str()).body(Empty::new()) else { return false };
+        let answered = tokio::time::timeout(PROBE_TIMEOUT, self.client.request(request)).await;
+        let is_there = matches!(answered, Ok(Ok(_)));
+        self.has_answered.fetch_or(is_there, Ordering::Relaxed);
+        is_there
     }
 }
 
@@ -343,6 +373,13 @@ impl ClientCredential for ManagedIdentity {
         drop(kept);
         let now = self.obtain(audience).await?;
         Ok(if now == *refused { Credential::None } else { now })
+    }
+}
+
+#[async_trait]
+impl VaultTokens for ManagedIdentity {
+    async fn token(&self) -> Result<Zeroizing<String>, String> {
+        Self::token(self).await.map_err(|fault| fault.to_string())
     }
 }
 

@@ -3,10 +3,7 @@
 //! The host decides where the credential comes from. The component receives what it sends to the token endpoint: of a
 //! certificate that is a signed assertion, and the private key stays here. A public client has no credential.
 //!
-//! Why this is not `azure_identity`: its credentials hand out access tokens, which they get over an HTTP client of their
-//! own; the component sends the token requests itself, and needs the assertion. Its certificates need OpenSSL, beside the
-//! one provider of cryptography that this program has. Its managed identity knows no Azure Arc, and takes more than a
-//! minute to find that there is none. It reads the variables of the process by itself.
+//! Why this is not `azure_identity` (looked at: 1.0.0 and 1.1.0-beta.1): `docs/src/explanation/credentials.md`.
 
 use std::sync::Arc;
 
@@ -26,6 +23,8 @@ mod jwt;
 #[cfg(feature = "credentials")]
 mod managed_identity;
 mod secret;
+#[cfg(feature = "credentials")]
+mod vault_certificate;
 
 #[cfg(feature = "credentials")]
 pub use azure_cli::AzureCli;
@@ -36,6 +35,8 @@ pub use federated_file::FederatedTokenFile;
 #[cfg(feature = "credentials")]
 pub use managed_identity::{IdentityFault, IdentityService, ManagedIdentity};
 pub use secret::{ClientSecret, MAX_SECRET_BYTES, checked_secret, read_secret_file, secret_record};
+#[cfg(feature = "credentials")]
+pub use vault_certificate::{VaultCertificate, VaultCertificateFault};
 
 /// What to send to the token endpoint.
 #[derive(Clone, PartialEq, Eq)]

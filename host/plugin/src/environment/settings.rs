@@ -289,6 +289,8 @@ pub enum CallerKind {
     User,
     /// An application that acts for itself.
     App,
+    /// An AI agent, for itself or on behalf of a person. Denied unless a rule names it.
+    Agent,
 }
 
 /// A condition under which a caller may call a tool. `None` has no effect; an empty list fits no caller.
@@ -319,6 +321,9 @@ pub struct ToolRule {
     pub groups: Option<Vec<String>>,
     /// Scopes in the short form. A person's client needs all of them.
     pub scopes: Vec<String>,
+    /// Authentication contexts, of which the person's sign-in has to satisfy one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acrs: Option<Vec<String>>,
 }
 
 #[cfg(test)]

@@ -19,11 +19,15 @@ mod file;
 mod keyring;
 #[cfg(feature = "keyring")]
 mod system_keyring;
+#[cfg(feature = "credentials")]
+mod vault;
 
 pub use file::KeyFile;
 pub use keyring::{KeyBeside, Keyring, KeyringError, NewKey, Unlock};
 #[cfg(feature = "keyring")]
 pub use system_keyring::SystemKeyring;
+#[cfg(feature = "credentials")]
+pub use vault::VaultKeyFile;
 
 /// Size of a data key in bytes (AES-256).
 pub const KEY_BYTES: usize = 32;

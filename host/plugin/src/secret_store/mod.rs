@@ -26,6 +26,8 @@ mod sqlite;
 
 #[cfg(feature = "keyring")]
 pub use data_key::SystemKeyring;
+#[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
+pub use data_key::VaultKeyFile;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use data_key::{
     DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,

@@ -5,6 +5,7 @@ mod faults;
 mod guest_memory;
 pub(crate) mod kinds;
 mod rotation;
+mod vault;
 
 use entra_mcp_emulator::{Builder, Emulator, Endpoint};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
 //! The emulator behaves as Entra ID and Microsoft Graph do, where a client notices.
 
+mod agents;
 mod chromium;
 mod code_flow;
 mod confidential;

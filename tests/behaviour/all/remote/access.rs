@@ -33,6 +33,7 @@ pub(super) fn rule() -> ToolRule {
         roles: None,
         groups: None,
         scopes: Vec::new(),
+        acrs: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use entra_mcp_emulator::{Endpoint, Fault};
 use entra_mcp_plugin::audit::{Event, Outcome};
-use entra_mcp_plugin::environment::TokenMode;
+use entra_mcp_plugin::environment::{CallerKind, TokenMode, ToolRule};
 use serde_json::json;
 
 use super::bearer::{app_only, fleet_with, signed, token};
@@ -233,7 +233,13 @@ async fn a_call_says_where_it_comes_from_with_which_token_in_which_trace_and_how
 #[tokio::test]
 async fn every_record_of_a_call_says_that_an_agent_acted() {
     const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
-    let fleet = fleet(TokenMode::Bearer, false).await;
+    let agents = ToolRule { kinds: vec![CallerKind::Agent], ..super::access::rule() };
+    let fleet = fleet_with(TokenMode::Bearer, |settings| {
+        let http = settings.http.as_mut().expect("a remote server");
+        http.client_address_header = Some("x-client-address".to_owned());
+        http.access = Some(vec![agents]);
+    })
+    .await;
     let claims = [("xms_act_fct", json!("9 11 3")), ("xms_sub_fct", json!("3")), ("xms_par_app_azp", json!(BLUEPRINT))];
     call(&fleet, &signed(&fleet, &claims, false)).await;
     for name in ["token.accepted", "tool.called"] {

@@ -5,6 +5,7 @@ pub(crate) mod certificate;
 #[cfg(unix)]
 pub(crate) mod collector;
 pub(crate) mod component;
+pub(crate) mod key_vault;
 pub(crate) mod lab;
 pub(crate) mod nginx;
 pub(crate) mod pages;

@@ -110,6 +110,42 @@ async fn refused_tokens_print_the_reason_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_token_of_an_agent_is_one_of_an_agent_and_of_no_person() {
+    let lab = lab().await;
+    let token = |changes: Value| {
+        let mut claims = claims(&lab, Value::Null);
+        claims.as_object_mut().unwrap().remove("cnf");
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        lab.control().sign(&claims, false).unwrap()
+    };
+    let blueprint = json!(app(0x0f));
+    let on_behalf = token(json!({ "xms_act_fct": "11 3", "xms_sub_fct": "3", "xms_par_app_azp": blueprint }));
+    let users = token(json!({ "xms_act_fct": "11", "xms_sub_fct": "13", "xms_par_app_azp": blueprint }));
+    let person = token(json!({ "xms_par_app_azp": blueprint, "acrs": ["c1"] }));
+    let input = [on_behalf, users, person].join("\n");
+    let outcome = validate(&lab, &["--json"], input.clone()).await;
+    let shown: Vec<_> = outcome
+        .json()
+        .into_iter()
+        .map(|line| {
+            let of = |name: &str| line["principal"][name].clone();
+            (of("kind"), of("agent"), of("authenticationContexts"))
+        })
+        .collect();
+    let expected = [
+        (json!("agent"), json!("on-behalf-of-user"), Value::Null),
+        (json!("agent"), json!("agent-user"), Value::Null),
+        (json!("user"), Value::Null, json!(["c1"])),
+    ];
+    assert_eq!(shown, expected);
+    for (kind, refused) in [("agent", [false, false, true]), ("user", [true, true, false]), ("app", [true; 3])] {
+        let outcome = validate(&lab, &["--json", "--require-kind", kind], input.clone()).await;
+        let found: Vec<_> = outcome.json().iter().map(|line| line["error"] == "principal-kind-mismatch").collect();
+        assert_eq!(found, refused, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requirements_are_flags() {
     let lab = lab().await;
     let token = token(&lab, &app(REMOTE));

@@ -1,6 +1,6 @@
 //! Valid tokens in every form that Entra ID issues. The rejection table is worth something only beside these.
 
-use base::principal::{Groups, Principal, PrincipalKind};
+use base::principal::{AgentRole, CallerKind, Groups, Principal, PrincipalKind};
 use serde_json::{Value, json};
 use world::testing::{CLIENT, START, TENANT, run};
 
@@ -32,6 +32,8 @@ fn a_users_version_2_token_is_accepted() {
             issued_at: START,
             expires_at: START + 3600,
             guest: false,
+            agent: None,
+            contexts: Vec::new(),
             token_version: 2,
             token_id: Some("opaque".to_owned()),
         }
@@ -54,6 +56,35 @@ fn an_app_only_token_is_accepted() {
     assert_eq!(accept_claims(with(app_claims(), json!({"idtyp": null}))).kind, PrincipalKind::App);
     let version_1 = with(version_1_user_claims(), json!({"scp": null, "roles": ["R"], "sub": OBJECT}));
     assert_eq!(accept_claims(version_1).kind, PrincipalKind::App);
+}
+
+#[test]
+fn an_agents_token_is_one_of_an_agent_by_its_facets_and_never_by_its_blueprint() {
+    const BLUEPRINT: &str = "30cf4c22-9985-4ef7-8756-91cc888176bd";
+    let kind = |claims, actor, subject| {
+        let agent = json!({ "xms_act_fct": actor, "xms_sub_fct": subject, "xms_par_app_azp": BLUEPRINT });
+        let principal = accept_claims(with(claims, agent));
+        (principal.caller_kind(), principal.agent, principal.kind)
+    };
+    let agent = |role, kind| (CallerKind::Agent, Some(role), kind);
+    let (user, app) = (PrincipalKind::User, PrincipalKind::App);
+    assert_eq!(kind(user_claims(), "11 3", "3"), agent(AgentRole::OnBehalfOfUser, user));
+    assert_eq!(kind(app_claims(), "3 11", "11"), agent(AgentRole::Autonomous, app));
+    assert_eq!(kind(user_claims(), "11", "13"), agent(AgentRole::AgentUser, user));
+    assert_eq!(kind(user_claims(), "3", "3"), (CallerKind::User, None, user));
+    assert_eq!(kind(app_claims(), "3", "3"), (CallerKind::App, None, app));
+}
+
+#[test]
+fn a_token_names_the_authentication_contexts_that_its_sign_in_has_satisfied() {
+    let contexts = |acrs: Value| accept_claims(with(user_claims(), json!({ "acrs": acrs }))).contexts;
+    assert_eq!(contexts(json!(["c1", "urn:user:registersecurityinfo"])), ["c1", "urn:user:registersecurityinfo"]);
+    assert_eq!(contexts(json!("c1")), ["c1"]);
+    // What cannot be read permits nothing, and is no reason to refuse the token.
+    assert_eq!(contexts(json!([1, "c2"])), ["c2"]);
+    for nothing in [json!(null), json!([]), json!(1), json!({ "c1": true })] {
+        assert_eq!(contexts(nothing.clone()), [""; 0], "{nothing}");
+    }
 }
 
 #[test]

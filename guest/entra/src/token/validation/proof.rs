@@ -33,7 +33,7 @@ impl ValidatedToken {
         self.username.as_deref()
     }
 
-    /// The AI agent that the token was issued to, if it says so. For audit records: nothing is decided by it.
+    /// The AI agent that the token was issued to, if it says so, with its blueprint. For audit records.
     pub fn agent(&self) -> Option<&Agent> {
         self.agent.as_ref()
     }
@@ -45,7 +45,7 @@ impl ValidatedToken {
 
     /// Bytes this takes in memory, about.
     pub(in crate::token) fn bytes(&self) -> usize {
-        let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, token_id, .. } =
+        let Principal { tenant_id, object_id, subject, client_id, scopes, roles, groups, token_id, contexts, .. } =
             &self.principal;
         let blueprint = self.agent.as_ref().map_or(&None, |agent| &agent.blueprint);
         let list = |list: &[String]| list.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
@@ -55,6 +55,7 @@ impl ValidatedToken {
             + [&self.username, token_id, blueprint].into_iter().flatten().map(String::len).sum::<usize>()
             + list(scopes)
             + list(roles)
+            + list(contexts)
             + groups
     }
 }

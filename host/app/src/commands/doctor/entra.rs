@@ -57,13 +57,13 @@ pub(super) async fn credential(
                 None => "there is no credential for the application".to_owned(),
                 Some(_) => error.to_string(),
             };
-            let change = "configure one of them: --certificate-file, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, or a \
+            let change = "configure one of them: --certificate-file, --certificate-vault-url, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, or a \
                           managed identity; for `entra-mcp stdio`, none is needed";
             findings.push(Finding::failure("credential", what, change));
             return (findings, None);
         }
     };
-    if name == Some(CredentialName::Certificate) {
+    if name == Some(CredentialName::Certificate) && !config.credential.certificates.is_empty() {
         findings.extend(certificates(config, settings, clock));
     }
     match credential.obtain(&client_credential::token_endpoint(settings)).await {

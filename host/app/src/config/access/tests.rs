@@ -46,6 +46,7 @@ fn a_rule_that_names_a_tool_only_is_for_every_user_and_no_application() {
             roles: None,
             groups: None,
             scopes,
+            acrs: None,
         },
     ] = rules.as_slice()
     else {
@@ -58,7 +59,7 @@ fn a_rule_that_names_a_tool_only_is_for_every_user_and_no_application() {
 fn every_part_of_a_rule_reaches_the_component() {
     let file = format!(
         "allow-tenant = ['{OTHER}']\n[[access]]\ntool = 'a'\ntenants = ['{OTHER}']\nkinds = ['app', 'user']\n\
-         clients = ['https://client.example/metadata']\nroles = ['Mcp.Admin']\ngroups = ['{GROUP}']\nscopes = ['Mcp.All']\n\
+         clients = ['https://client.example/metadata']\nroles = ['Mcp.Admin']\ngroups = ['{GROUP}']\nscopes = ['Mcp.All']\nacrs = ['c1', 'c99']\n\
          [[access]]\ntool = 'a'\n"
     );
     let rules = rules(&file).unwrap();
@@ -69,6 +70,7 @@ fn every_part_of_a_rule_reaches_the_component() {
     assert_eq!(rules[0].roles.as_deref(), Some(["Mcp.Admin".to_owned()].as_slice()));
     assert_eq!(rules[0].groups.as_deref(), Some([GROUP.to_owned()].as_slice()));
     assert_eq!(rules[0].scopes, ["Mcp.All"]);
+    assert_eq!(rules[0].acrs.as_deref(), Some(["c1".to_owned(), "c99".to_owned()].as_slice()));
 }
 
 #[test]
@@ -88,6 +90,13 @@ fn what_cannot_have_been_meant_is_refused_with_its_name() {
         ("tool = 'a'\ngroups = ['44444444-4444-4444-4444-44444444AAAA']", "access.groups"),
         ("tool = 'a'\nscopes = []", "access.scopes"),
         ("tool = 'a'\nscopes = ['api://mcp/Mcp.All']", "access.scopes"),
+        ("tool = 'a'\nacrs = []", "access.acrs"),
+        ("tool = 'a'\nacrs = ['c1', 'C2']", "access.acrs"),
+        ("tool = 'a'\nacrs = ['c0']", "access.acrs"),
+        ("tool = 'a'\nacrs = ['c01']", "access.acrs"),
+        ("tool = 'a'\nacrs = ['c100']", "access.acrs"),
+        ("tool = 'a'\nacrs = ['c+1']", "access.acrs"),
+        ("tool = 'a'\nacrs = ['urn:microsoft:req1']", "access.acrs"),
     ] {
         match rules(&format!("[[access]]\n{line}")) {
             Err(ConfigError::Invalid { name: found, .. }) => assert_eq!(found, name, "{line}"),
@@ -97,6 +106,17 @@ fn what_cannot_have_been_meant_is_refused_with_its_name() {
     for line in ["tool = 'a'\nrole = ['x']", "tool = 'a'\nkinds = ['guest']", "roles = ['x']"] {
         assert!(matches!(rules(&format!("[[access]]\n{line}")), Err(ConfigError::File { .. })), "{line}");
     }
+}
+
+#[test]
+fn agents_are_not_let_in_whichever_they_are_and_a_context_is_not_asked_of_applications_alone() {
+    let refused =
+        |rest: &str| matches!(rules(&format!("[[access]]\ntool = 'a'\n{rest}")), Err(ConfigError::Conflict(_)));
+    assert!(refused("kinds = ['agent']") && refused("kinds = ['user', 'agent']\nscopes = ['x']"));
+    let named = rules("[[access]]\ntool = 'a'\nkinds = ['agent']\nclients = ['x']").unwrap();
+    assert_eq!(named[0].kinds, [CallerKind::Agent]);
+    assert!(refused("kinds = ['app']\nroles = ['x']\nacrs = ['c1']"));
+    assert!(!refused("kinds = ['user', 'app']\nroles = ['x']\nacrs = ['c1']"));
 }
 
 #[test]

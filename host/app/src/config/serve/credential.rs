@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use entra_mcp_plugin::client_credential::{IdentityFault, IdentityService};
+use entra_mcp_plugin::key_vault::{VaultCollection, VaultFault, VaultObject};
 use entra_mcp_plugin::secret_store::SecretBytes;
 use serde::Deserialize;
 use url::Url;
 
 use super::super::endpoints::{is_guid, is_loopback};
-use super::super::{ConfigError, Environment, invalid};
+use super::super::{ConfigError, Environment, VaultAccess, invalid};
 use super::{ServeLayer, ServeValues};
 
 /// What proves to Entra ID which application this is.
@@ -48,6 +49,8 @@ pub struct CredentialConfig {
     pub name: CredentialName,
     /// Where a client secret would be.
     pub secret: SecretSource,
+    /// The certificate in a key vault, and what the vault is asked with.
+    pub vault_certificate: Option<(VaultObject, VaultAccess)>,
     /// Files with certificates.
     pub certificates: Vec<PathBuf>,
     /// The password of those that are PKCS#12.
@@ -80,6 +83,15 @@ fn exchange_audience(authority: &str) -> &'static str {
     }
 }
 
+fn vault_certificate(text: &str) -> Result<VaultObject, ConfigError> {
+    let wrong = |fault: VaultFault| invalid("certificate-vault-url", text, fault.to_string());
+    VaultObject::parse(text, VaultCollection::Certificates).map_err(wrong)
+}
+
+pub(super) fn check_certificate_vault_url(_: &'static str, text: &str) -> Result<(), ConfigError> {
+    vault_certificate(text).map(drop)
+}
+
 pub(super) fn check_identity(name: &'static str, text: &str) -> Result<(), ConfigError> {
     if is_guid(text) || text.starts_with("/subscriptions/") {
         return Ok(());
@@ -94,6 +106,7 @@ pub(super) fn credential(
     values: &ServeValues,
     environment: &Environment,
     authority: &str,
+    access: VaultAccess,
 ) -> Result<CredentialConfig, ConfigError> {
     let secret = match (&values.client_secret_file, environment.get(ServeLayer::CLIENT_SECRET)) {
         (Some(file), _) => SecretSource::File(file.clone()),
@@ -104,6 +117,12 @@ pub(super) fn credential(
     let config = CredentialConfig {
         name: values.credential,
         secret,
+        vault_certificate: values
+            .certificate_vault_url
+            .as_deref()
+            .map(vault_certificate)
+            .transpose()?
+            .map(|of| (of, access)),
         certificates: values.certificate_file.iter().map(PathBuf::from).collect(),
         certificate_password: password.map(|password| SecretBytes::new(password.into_bytes())),
         federated_token: values.federated_token_file.clone(),
@@ -113,10 +132,16 @@ pub(super) fn credential(
     };
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     match config.name {
-        CredentialName::Certificate if config.certificates.is_empty() => conflict(
-            "--credential certificate needs --certificate-file, a file with a certificate and its private key (PEM or \
-             PKCS#12)",
+        _ if config.vault_certificate.is_some() && !config.certificates.is_empty() => conflict(
+            "--certificate-file and --certificate-vault-url are both set: there is one place for the certificate. To change \
+             from one to the other, register both certificates, then change the setting",
         ),
+        CredentialName::Certificate if config.certificates.is_empty() && config.vault_certificate.is_none() => {
+            conflict(
+                "--credential certificate needs --certificate-file, a file with a certificate and its private key (PEM or \
+             PKCS#12), or --certificate-vault-url, a certificate in Azure Key Vault",
+            )
+        }
         CredentialName::WorkloadIdentity if config.federated_token.is_none() => conflict(
             "--credential workload-identity needs the file with the token: in Kubernetes, set the label \
              azure.workload.identity/use of the pod, which sets AZURE_FEDERATED_TOKEN_FILE; elsewhere, pass \

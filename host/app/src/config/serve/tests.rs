@@ -323,6 +323,27 @@ fn a_credential_without_what_it_needs_is_refused() {
 }
 
 #[test]
+fn a_certificate_is_in_a_file_or_in_a_key_vault_and_not_in_both() {
+    let url = "https://contoso.vault.azure.net/certificates/mcp";
+    let in_vault = |layer: &mut ServeLayer| {
+        layer.credential = Some(CredentialName::Certificate);
+        layer.certificate_vault_url = Some(url.to_owned());
+    };
+    let config = with(in_vault).unwrap().credential;
+    let (object, _) = config.vault_certificate.unwrap();
+    assert_eq!((object.to_string().as_str(), config.certificates.len()), (url, 0));
+    let both = with(|layer| {
+        in_vault(layer);
+        layer.certificate_file = Some(vec!["client.pem".to_owned()]);
+    });
+    assert!(matches!(both, Err(ConfigError::Conflict(_))));
+    for wrong in ["mcp", "https://contoso.vault.azure.net/keys/mcp", "https://vault.example/certificates/mcp"] {
+        let named = with(|layer| layer.certificate_vault_url = Some(wrong.to_owned()));
+        assert_eq!(invalid(named), "certificate-vault-url", "{wrong}");
+    }
+}
+
+#[test]
 fn the_azure_cli_serves_this_machine_only() {
     let cli = |url: Option<&str>| {
         with(|layer| {

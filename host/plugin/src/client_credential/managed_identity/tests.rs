@@ -176,6 +176,59 @@ async fn a_machine_without_the_service_knows_it_within_three_seconds() {
     }
 }
 
+/// A place that takes connections, and answers requests that have no `Metadata` if `refuses`; the others after `slow`.
+async fn taking_connections(refuses: bool, slow: Option<(Duration, String)>) -> IdentityService {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let slow = slow.clone();
+            open.push(tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let is_probe = !String::from_utf8_lossy(&head).to_lowercase().contains("metadata: true");
+                let answer = match slow {
+                    _ if is_probe && refuses => "HTTP/1.1 400 X\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                    Some((after, body)) if !is_probe => {
+                        let _ = tokio::time::timeout(after, std::future::pending::<()>()).await;
+                        format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                    }
+                    _ => std::future::pending().await,
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }));
+        }
+    });
+    IdentityService::Imds { authority }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_takes_connections_and_never_answers_is_known_within_three_seconds() {
+    let (identity, _) = of(taking_connections(false, None).await, None);
+    let token = tokio::time::timeout(Duration::from_secs(3), identity.token()).await;
+    let Ok(Err(IdentityFault::Absent { reason, .. })) = &token else { panic!("{token:?}") };
+    assert_eq!(reason, "it takes connections and does not answer");
+    let said = token.unwrap().unwrap_err().to_string();
+    assert!(
+        said.contains("Switch the identity on under Identity in the portal, or use another --credential"),
+        "{said}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_there_and_slow_is_waited_for() {
+    let one = token(1, 86_400);
+    let body = answer(&one).2;
+    let (identity, _) = of(taking_connections(true, Some((Duration::from_secs(8), body.clone()))).await, None);
+    assert_eq!(identity.token().await.as_deref(), Ok(&one));
+    let (identity, _) = of(taking_connections(true, Some((Duration::from_secs(11), body))).await, None);
+    let Err(IdentityFault::Absent { reason, .. }) = identity.token().await else { panic!("it is too slow") };
+    assert_eq!(reason, "no answer within 10 seconds");
+}
+
 #[tokio::test]
 async fn azure_arc_wants_a_file_of_its_own_to_be_read() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Step 12: what a single call requires.
 
-use base::principal::PrincipalKind;
+use base::principal::CallerKind;
 use serde_json::json;
 use world::testing::CLIENT;
 
@@ -54,15 +54,27 @@ pub(super) fn cases() -> Vec<Case> {
         Case::claims(
             "an application is required",
             json!({}),
-            TokenError::PrincipalKindMismatch { required: PrincipalKind::App, actual: PrincipalKind::User },
+            TokenError::PrincipalKindMismatch { required: CallerKind::App, actual: CallerKind::User },
         )
-        .needs(kind(PrincipalKind::App)),
+        .needs(kind(CallerKind::App)),
         Case::new(
             "a person is required",
             rs256(&app_claims()),
-            TokenError::PrincipalKindMismatch { required: PrincipalKind::User, actual: PrincipalKind::App },
+            TokenError::PrincipalKindMismatch { required: CallerKind::User, actual: CallerKind::App },
         )
-        .needs(kind(PrincipalKind::User)),
+        .needs(kind(CallerKind::User)),
+        Case::claims(
+            "the token of an agent on behalf of a person, where one of a person is required",
+            json!({ "xms_act_fct": "11" }),
+            TokenError::PrincipalKindMismatch { required: CallerKind::User, actual: CallerKind::Agent },
+        )
+        .needs(kind(CallerKind::User)),
+        Case::claims(
+            "the token of a person, where one of an agent is required, whatever blueprint it names",
+            json!({ "xms_par_app_azp": "30cf4c22-9985-4ef7-8756-91cc888176bd" }),
+            TokenError::PrincipalKindMismatch { required: CallerKind::Agent, actual: CallerKind::User },
+        )
+        .needs(kind(CallerKind::Agent)),
         Case::claims(
             "another application is required",
             json!({}),

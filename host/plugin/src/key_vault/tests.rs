@@ -1,0 +1,76 @@
+use super::*;
+
+fn parsed(text: &str) -> Result<VaultObject, VaultFault> {
+    VaultObject::parse(text, VaultCollection::Certificates)
+}
+
+#[test]
+fn an_identifier_of_the_portal_names_a_vault_an_object_and_perhaps_a_version() {
+    let newest = parsed("https://contoso.vault.azure.net/certificates/mcp").unwrap();
+    assert_eq!((newest.resource().as_str(), newest.host()), ("https://vault.azure.net", "contoso.vault.azure.net"));
+    assert_eq!(newest.to_string(), "https://contoso.vault.azure.net/certificates/mcp");
+    let version = parsed("https://contoso.vault.azure.net/certificates/mcp/0123abc").unwrap();
+    assert_eq!(version.url(Some("sign")).path(), "/certificates/mcp/0123abc/sign");
+    for (host, resource) in [
+        ("x.vault.azure.cn", "https://vault.azure.cn"),
+        ("x.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net"),
+        ("hsm.managedhsm.azure.net", "https://managedhsm.azure.net"),
+    ] {
+        assert_eq!(parsed(&format!("https://{host}/certificates/mcp/")).unwrap().resource(), resource);
+    }
+    let stand_in = parsed("http://127.0.0.1:1/certificates/mcp").unwrap();
+    assert_eq!(stand_in.resource(), "https://vault.azure.net");
+}
+
+#[test]
+fn no_token_goes_to_an_address_outside_of_key_vault() {
+    for text in [
+        "",
+        "mcp",
+        "https://contoso.vault.azure.net",
+        "https://contoso.vault.azure.net/certificates",
+        "https://contoso.vault.azure.net/keys/mcp",
+        "https://contoso.vault.azure.net/certificates/mcp/1/2",
+        "https://contoso.vault.azure.net/certificates/m%2fcp",
+        "https://contoso.vault.azure.net/certificates/mcp?api-version=1",
+        "https://contoso.vault.azure.net/certificates/mcp#x",
+        "https://user@contoso.vault.azure.net/certificates/mcp",
+        "http://contoso.vault.azure.net/certificates/mcp",
+        "https://vault.azure.net/certificates/mcp",
+        "https://.vault.azure.net/certificates/mcp",
+        "https://evilvault.azure.net/certificates/mcp",
+        "https://vault.azure.net.example/certificates/mcp",
+        "https://contoso.vault.azure.net.example/certificates/mcp",
+    ] {
+        assert_eq!(parsed(text), Err(VaultFault::Address(text.to_owned())), "{text}");
+    }
+}
+
+#[test]
+fn what_an_answer_names_is_in_the_same_vault() {
+    let own = parsed("https://contoso.vault.azure.net/certificates/mcp").unwrap();
+    let key = own.sibling("https://contoso.vault.azure.net/keys/mcp/1", VaultCollection::Keys).unwrap();
+    assert_eq!(key.to_string(), "https://contoso.vault.azure.net/keys/mcp/1");
+    for other in [
+        "https://fabrikam.vault.azure.net/keys/mcp/1",
+        "https://contoso.vault.azure.net:444/keys/mcp/1",
+        "https://contoso.vault.azure.net/secrets/mcp/1",
+        "http://contoso.vault.azure.net/keys/mcp/1",
+    ] {
+        assert_eq!(own.sibling(other, VaultCollection::Keys), None, "{other}");
+    }
+}
+
+#[test]
+fn what_a_vault_says_is_short_and_plain() {
+    let long = format!("a\u{1b}[31m\n{}", "x".repeat(500));
+    let body =
+        json!({ "error": { "code": "Forbidden", "message": long, "innererror": { "code": "ForbiddenByRbac" } } });
+    let text = said(&body);
+    assert!(text.starts_with("ForbiddenByRbac a [31m ") && text.chars().count() == MAX_SAID, "{text}");
+    assert_eq!(said(&Value::Null), "nothing");
+    let challenge = r#"Bearer authorization="https://login.windows.net/t", resource="https://vault.azure.net""#;
+    let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))]);
+    assert_eq!(authority(&headers), "https://login.windows.net/t");
+    assert_eq!(authority(&HeaderMap::new()), "an unknown place");
+}
