@@ -100,7 +100,7 @@ async fn a_machine_without_a_managed_identity_is_told_so() {
     // Nothing at all: each kind is named with what it lacks.
     let (code, log) = refusal(&home, &[], &nowhere).await;
     let lacking = [
-        "--certificate-file is not set",
+        "neither --certificate-file nor --certificate-vault-url is set",
         "set AZURE_CLIENT_SECRET",
         "AZURE_FEDERATED_TOKEN_FILE is not set",
         "no managed identity service",
