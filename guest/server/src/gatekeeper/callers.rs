@@ -38,7 +38,7 @@ pub fn tool_caller(entra: &EntraWorld<'_>, caller: &dyn Caller) -> ToolCaller {
 
 /// A caller that was found again.
 pub(super) enum Again {
-    Session(Session),
+    Session(Box<Session>),
     Bearer(Bearer),
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn again(entra: &EntraWorld<'_>, caller: &CallerReference) -> R
         CallerReference::Person => Err(NotFound::Elsewhere),
         CallerReference::Session { id, scopes, expires_at } => {
             match session::again(entra, id, scopes.clone(), *expires_at).await {
-                Ok(session) => Ok(Again::Session(session)),
+                Ok(session) => Ok(Again::Session(Box::new(session))),
                 Err(SessionError::Store(_)) => Err(NotFound::Unavailable),
                 Err(SessionError::Unknown | SessionError::Expired | SessionError::WrongResource) => {
                     Err(NotFound::Ended)

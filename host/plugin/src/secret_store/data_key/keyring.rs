@@ -79,8 +79,11 @@ pub struct KeyBeside {
     keyring: Arc<dyn Keyring>,
     new: NewKey,
     /// Is told why a new key is in the file after all.
-    told: Box<dyn Fn(&str, &KeyringError) + Send + Sync>,
+    told: Box<Told>,
 }
+
+/// Gets the name of a key file, and why a new key is in it.
+type Told = dyn Fn(&str, &KeyringError) + Send + Sync;
 
 impl KeyBeside {
     /// The key in or named by `file`. A new one is put where `new` says.
@@ -132,10 +135,10 @@ impl KeyBeside {
             return Err(self.failed(&name, error));
         }
         let linked = self.file.link(format!("{MARK}{name}\n").as_bytes());
-        if linked.is_err() || self.entry()?.is_none_or(|entry| entry != name) {
-            if let Err(error) = self.keyring.delete(&name) {
-                tracing::debug!(%error, "an entry without a store stays in the keyring");
-            }
+        if (linked.is_err() || self.entry()?.is_none_or(|entry| entry != name))
+            && let Err(error) = self.keyring.delete(&name)
+        {
+            tracing::debug!(%error, "an entry without a store stays in the keyring");
         }
         linked
     }
