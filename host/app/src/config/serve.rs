@@ -116,7 +116,7 @@ settings! {
         /// the one that Entra ID refuses gives way to the other
         certificate_file: Vec<String> = Vec::new(), value("FILE"), also("AZURE_CLIENT_CERTIFICATE_PATH");
         /// Certificate in Azure Key Vault whose private key stays there: its identifier, such as
-        /// https://contoso.vault.azure.net/certificates/mcp; see --vault-identity
+        /// `https://contoso.vault.azure.net/certificates/mcp`; see --vault-identity
         certificate_vault_url: String, value("URL"), check(check_certificate_vault_url);
         /// File with a token of another issuer that the application trusts as a federated credential, read at every use
         federated_token_file: PathBuf, value("FILE"), also("AZURE_FEDERATED_TOKEN_FILE");

@@ -130,7 +130,7 @@ settings! {
         /// Most MiB of all records of a store in a file, as they are stored
         store_max_mib: u64 = DEFAULT_MAX_BYTES >> 20, value("MIB"), range(MAX_MIB);
         /// Key (RSA) in Azure Key Vault that wraps the data key: its identifier, such as
-        /// https://contoso.vault.azure.net/keys/store; see --vault-identity. The file has the wrapped key then
+        /// `https://contoso.vault.azure.net/keys/store`; see --vault-identity. The file has the wrapped key then
         store_key_vault: String, value("URL"), check(check_key_vault);
     }
     variables {
