@@ -13,11 +13,11 @@ use base::audit::{AuditEvent, Outcome};
 use base::decision::{self, Decision, Fact, Facts, decide_by};
 use base::policy::{Denial, EVERYTHING, Target, TargetKind, Terms, ToolRule};
 use base::settings::HttpSettings;
-use caller::Caller;
 use caller::session::{Membership, Unconfirmed};
+use caller::{Caller, CallerAuthentication};
 use entra::graph::groups;
+use serde_json::json;
 
-use crate::mcp::challenge;
 use crate::server_world::ServerWorld;
 
 /// Whether people may call a tool of a server behind the component, whatever else it takes.
@@ -34,6 +34,21 @@ pub fn lets_people(settings: &HttpSettings, server: &str, tool: &str) -> bool {
         }
     }
     !settings.deny_unlisted
+}
+
+/// The claims by which a caller's sign-in satisfies the authentication context that a rule wants. `None`: something else is
+/// missing.
+///
+/// A client with a token of Entra ID asks for them in an access token for this server. Of a session this server is the client:
+/// it sees the ID token, and no access token.
+pub(crate) fn context_claims(authentication: CallerAuthentication, denial: &Denial) -> Option<String> {
+    let Denial::ContextMissing { any_of } = denial else { return None };
+    let wanted = json!({ "acrs": { "essential": true, "value": any_of.first()? } });
+    Some(match authentication {
+        CallerAuthentication::Person => return None,
+        CallerAuthentication::Session => json!({ "id_token": wanted }).to_string(),
+        CallerAuthentication::Bearer => json!({ "access_token": wanted }).to_string(),
+    })
 }
 
 /// Decides what one caller may do. Asks Microsoft Graph for groups, and Entra ID for roles and groups that are too old,
@@ -87,7 +102,7 @@ impl<'a> Access<'a> {
     /// Notes for the caller's next sign-in what a call was denied for, if that is an authentication context. The client of a
     /// session hears only that its person has to sign in once more; one with a token of Entra ID hears of the claims.
     async fn want(&self, denial: &Denial) {
-        if let Some(claims) = challenge::context_claims(self.caller.kind(), denial) {
+        if let Some(claims) = context_claims(self.caller.kind(), denial) {
             self.caller.want(&claims).await;
         }
     }

@@ -5,7 +5,7 @@
 //! learns of it, and its requests do not go this way. The token goes to the configured vault alone: an answer that names
 //! another one is refused, and redirects are not followed.
 //!
-//! Why not the crates `azure_security_keyvault_*` (1.1.0-beta.2 looked at): `docs/src/explanation/credentials.md`.
+//! Why not the crates `azure_security_keyvault_*`: `docs/src/explanation/credentials.md`.
 
 use std::fmt;
 use std::path::Path;
@@ -27,13 +27,14 @@ use serde_json::{Value, json};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::client_credential::CredentialError;
 use crate::clock::{self, Clock};
 use crate::outbound_http::{ErrorChain, TimedConnector, read_certificates, tls_config};
 
-mod exchange;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod data_key;
 
-pub use exchange::FederatedExchange;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub use data_key::VaultKeyFile;
 
 /// The version of the REST API.
 const API_VERSION: &str = "7.4";
@@ -42,13 +43,13 @@ const API_VERSION: &str = "7.4";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for a whole exchange. An operation with a key in a managed HSM takes less than a second.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause before the one retry of a vault that is busy or has failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest answer in bytes: a page of versions has some 10 KiB.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
 /// Most characters of what the vault says that are shown.
 const MAX_SAID: usize = 200;
@@ -135,12 +136,6 @@ pub enum VaultFault {
     /// TLS cannot be set up.
     #[error("TLS for the key vault cannot be set up: {0}")]
     Tls(String),
-}
-
-impl From<VaultFault> for CredentialError {
-    fn from(fault: VaultFault) -> Self {
-        Self::Unavailable(fault.to_string())
-    }
 }
 
 /// Tokens for a vault.
@@ -431,7 +426,7 @@ impl KeyVault {
 }
 
 /// A client for https, and for plain http, which addresses have on loopback alone.
-fn https_client(
+pub(crate) fn https_client(
     roots: &[rustls::pki_types::CertificateDer<'static>],
 ) -> Result<Client<TimedConnector<HttpsConnector<HttpConnector>>, Full<Bytes>>, String> {
     let mut tcp = HttpConnector::new();
@@ -447,7 +442,7 @@ fn https_client(
 }
 
 /// What a service says, short and plain: it comes from outside of this program.
-fn said(body: &Value) -> String {
+pub(crate) fn said(body: &Value) -> String {
     let of = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
     let code = of("/error/innererror/code").or_else(|| of("/error/code")).unwrap_or_default();
     let message = of("/error/message").or_else(|| of("/error_description")).unwrap_or("nothing");

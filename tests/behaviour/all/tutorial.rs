@@ -41,6 +41,8 @@ fn copy_of_the_component(workspace: &Path) -> PathBuf {
     }
     copy(&workspace.join("guest"), &copied.join("guest"));
     copy(&workspace.join("wit"), &copied.join("wit"));
+    // The rules that the keeper shares with the program.
+    copy(&workspace.join("host/boundary"), &copied.join("host/boundary"));
     // Vectors that tests of the component read.
     copy(&workspace.join("tests/fixtures/wycheproof"), &copied.join("tests/fixtures/wycheproof"));
     let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace has a manifest");
@@ -52,6 +54,9 @@ fn copy_of_the_component(workspace: &Path) -> PathBuf {
     let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"\nedition");
     assert!(manifest.contains(version), "the version of the workspace is elsewhere: change this test");
     let manifest = manifest.replace(version, "version = \"0.0.0\"\nedition");
+    let boundary = concat!("host/boundary\", version = \"", env!("CARGO_PKG_VERSION"), "\"");
+    assert!(manifest.contains(boundary), "the crate of shared rules is elsewhere: change this test");
+    let manifest = manifest.replace(boundary, "host/boundary\"");
     fs::write(copied.join("Cargo.toml"), manifest).expect("written");
     fs::copy(workspace.join("Cargo.lock"), copied.join("Cargo.lock")).expect("the workspace has a lock file");
     copied

@@ -2,25 +2,10 @@
 
 use base::policy::Denial;
 use caller::{Caller, CallerAuthentication};
-use serde_json::json;
 
 use super::Reply;
+use crate::access::context_claims;
 use crate::tools::ToolError;
-
-/// The claims by which a caller's sign-in satisfies the authentication context that a rule wants. `None`: something else is
-/// missing.
-///
-/// A client with a token of Entra ID asks for them in an access token for this server. Of a session this server is the client:
-/// it sees the ID token, and no access token.
-pub(crate) fn context_claims(authentication: CallerAuthentication, denial: &Denial) -> Option<String> {
-    let Denial::ContextMissing { any_of } = denial else { return None };
-    let wanted = json!({ "acrs": { "essential": true, "value": any_of.first()? } });
-    Some(match authentication {
-        CallerAuthentication::Person => return None,
-        CallerAuthentication::Session => json!({ "id_token": wanted }).to_string(),
-        CallerAuthentication::Bearer => json!({ "access_token": wanted }).to_string(),
-    })
-}
 
 /// What the transport says to a caller whose sign-in has to satisfy another authentication context. `None`: something else is
 /// missing.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use entra_mcp_plugin::client_credential::{AzureCli, FederatedTokenFile, ManagedIdentity};
+use entra_mcp_plugin::client_credential::{AzureCli, FederatedExchange, FederatedTokenFile, ManagedIdentity};
 use entra_mcp_plugin::clock::Clock;
-use entra_mcp_plugin::key_vault::{FederatedExchange, KeyVault, VaultFault, VaultObject, VaultTokens};
+use entra_mcp_plugin::key_vault::{KeyVault, VaultFault, VaultObject, VaultTokens};
 
 use crate::config::{VaultAccess, VaultIdentityName};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
+use entra_mcp_plugin::key_vault::VaultKeyFile;
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
     GivenKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore, SystemKeyring,
-    VaultKeyFile,
 };
 
 use super::key_vault::key_vault;

@@ -17,6 +17,8 @@ mod azure_cli;
 #[cfg(feature = "credentials")]
 mod certificate;
 #[cfg(feature = "credentials")]
+mod federated_exchange;
+#[cfg(feature = "credentials")]
 mod federated_file;
 #[cfg(feature = "credentials")]
 mod jwt;
@@ -30,6 +32,8 @@ mod vault_certificate;
 pub use azure_cli::AzureCli;
 #[cfg(feature = "credentials")]
 pub use certificate::{CertificateFacts, CertificateFault, ClientCertificates};
+#[cfg(feature = "credentials")]
+pub use federated_exchange::FederatedExchange;
 #[cfg(feature = "credentials")]
 pub use federated_file::FederatedTokenFile;
 #[cfg(feature = "credentials")]

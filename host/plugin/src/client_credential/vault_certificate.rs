@@ -217,6 +217,12 @@ impl Version {
     }
 }
 
+impl From<VaultFault> for CredentialError {
+    fn from(fault: VaultFault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
 #[async_trait]
 impl ClientCredential for VaultCertificate {
     async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {

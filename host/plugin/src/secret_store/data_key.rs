@@ -19,15 +19,11 @@ mod file;
 mod keyring;
 #[cfg(feature = "keyring")]
 mod system_keyring;
-#[cfg(feature = "credentials")]
-mod vault;
 
 pub use file::KeyFile;
 pub use keyring::{KeyBeside, Keyring, KeyringError, NewKey, Unlock};
 #[cfg(feature = "keyring")]
 pub use system_keyring::SystemKeyring;
-#[cfg(feature = "credentials")]
-pub use vault::VaultKeyFile;
 
 /// Size of a data key in bytes (AES-256).
 pub const KEY_BYTES: usize = 32;
@@ -50,7 +46,7 @@ pub(super) type KeyId = [u8; KEY_ID_BYTES];
 /// Reads base64 in both alphabets, with and without padding.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_encode_padding(false);
-const OF_URLS: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
+pub(crate) const OF_URLS: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
 const OF_TEXTS: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
 
 type Key = Zeroizing<[u8; KEY_BYTES]>;

@@ -24,10 +24,10 @@ mod report;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
+pub(crate) use data_key::OF_URLS;
 #[cfg(feature = "keyring")]
 pub use data_key::SystemKeyring;
-#[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
-pub use data_key::VaultKeyFile;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use data_key::{
     DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,

@@ -105,7 +105,8 @@ async fn the_key_of_a_new_store_is_in_the_keyring_and_in_no_file() {
 async fn a_locked_keyring_is_not_used_for_a_new_store_and_no_person_is_asked() {
     let home = Home::new().await;
     // The keyring of a desktop exists before the program does.
-    let _ = unlocked(&home, &["accounts", "--store", "other.db", "--store-key-in", "keyring"]).await;
+    let other = home.path().join("other/secrets.db");
+    let _ = unlocked(&home, &["accounts", "--store", other.to_str().unwrap(), "--store-key-in", "keyring"]).await;
     let locked = in_session(&home, "", home.program_with_person(&["login"])).await;
     let (code, _, log) = said(&locked);
     assert_eq!(code, Some(0), "{log}");

@@ -16,9 +16,9 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::{MAX_ANSWER_BYTES, TOTAL_TIMEOUT, VaultFault, VaultTokens, https_client, said};
-use crate::client_credential::{ClientCredential, Credential};
+use super::{ClientCredential, Credential};
 use crate::clock::Clock;
+use crate::key_vault::{MAX_ANSWER_BYTES, TOTAL_TIMEOUT, VaultFault, VaultTokens, https_client, said};
 use crate::outbound_http::{ErrorChain, TimedConnector, read_certificates};
 
 /// A token is asked for anew when it has less than this left, in seconds.

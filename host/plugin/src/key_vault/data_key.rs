@@ -17,9 +17,9 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{DataKeys, KEY_BYTES, KeyError, KeyFile, KeySource, OF_URLS};
-use crate::key_vault::{KeyVault, VaultCollection, VaultFault, VaultObject};
+use super::{KeyVault, VaultCollection, VaultFault, VaultObject};
 use crate::private_files::{self, User};
+use crate::secret_store::{DataKeys, KEY_BYTES, KeyError, KeyFile, KeySource, OF_URLS};
 
 /// Binds what is sealed to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp store keys 1";
