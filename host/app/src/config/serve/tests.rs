@@ -128,8 +128,8 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
     let of_audit = AuditLayer::settings();
     let (own, _): (Vec<_>, Vec<_>) =
         ServeLayer::settings().into_iter().filter(|setting| setting.has_key).partition(|key| !of_audit.contains(key));
-    // All but `clients` and `access`, which are tables.
-    assert_eq!(variables.len() + 2, own.len());
+    // All but `clients` and `access`, which are tables, and `certificate-vault-url`, which `certificate-file` excludes.
+    assert_eq!(variables.len() + 3, own.len());
     for config in [load(ServeLayer::default(), &[], Some(file)), load(ServeLayer::default(), &variables, None)] {
         let config = config.unwrap();
         assert_eq!(config.listen, bound("0.0.0.0:1"));
@@ -528,4 +528,22 @@ fn entra_as_the_authorization_server_takes_the_tenants_guid() {
     assert!(matches!(tenant("contoso.example", TokenModeName::Bearer), Err(ConfigError::Conflict(_))));
     assert!(tenant("contoso.example", TokenModeName::Session).is_ok());
     assert!(tenant(TENANT, TokenModeName::Bearer).is_ok() && tenant("organizations", TokenModeName::Both).is_ok());
+}
+
+#[test]
+fn a_certificate_in_a_vault_comes_from_the_file_or_the_environment_and_excludes_one_in_a_file() {
+    let url = "https://contoso.vault.azure.net/certificates/mcp";
+    let file = format!(
+        "public-url = 'https://mcp.example.com'\ncredential = 'certificate'\ncertificate-vault-url = '{url}'\n"
+    );
+    let variables = [
+        ("ENTRA_MCP_PUBLIC_URL", "https://mcp.example.com"),
+        ("ENTRA_MCP_CREDENTIAL", "certificate"),
+        ("ENTRA_MCP_CERTIFICATE_VAULT_URL", url),
+    ];
+    for config in [load(ServeLayer::default(), &[], Some(&file)), load(ServeLayer::default(), &variables, None)] {
+        assert!(config.unwrap().credential.vault_certificate.is_some());
+    }
+    let both = load(ServeLayer::default(), &[("ENTRA_MCP_CERTIFICATE_FILE", "c.pem")], Some(&file));
+    assert!(matches!(both, Err(ConfigError::Conflict(_))), "{both:?}");
 }

@@ -137,7 +137,7 @@ fn every_name_of_an_enumeration_is_in_the_schema() {
         ("ClientTypeName", written(&[ClientType::PublicClient, ClientType::ConfidentialClient])),
         ("SignInMethodName", written(&[SignInMethod::Automatic, SignInMethod::Browser, SignInMethod::DeviceCode])),
         ("TokenModeName", written(&[TokenMode::Session, TokenMode::Bearer, TokenMode::Both])),
-        ("CallerKindName", written(&[CallerKind::User, CallerKind::App])),
+        ("CallerKindName", written(&[CallerKind::User, CallerKind::App, CallerKind::Agent])),
     ] {
         let names = schema["$defs"][name]["oneOf"].as_array().unwrap_or_else(|| panic!("{name}: {schema}"));
         assert_eq!(names.iter().map(|name| name["const"].clone()).collect::<Vec<_>>(), expected, "{name}");
