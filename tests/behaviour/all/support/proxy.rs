@@ -82,6 +82,14 @@ impl Place {
         super::process::send_signal(signal, self.running.as_ref().expect("the proxy runs").id());
     }
 
+    /// How many processes the proxy has besides its own.
+    #[cfg(unix)]
+    pub(crate) fn workers(&self) -> usize {
+        let id = self.running.as_ref().expect("the proxy runs").id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("Linux lists children");
+        children.split_whitespace().count()
+    }
+
     /// What the proxy has written.
     pub(crate) fn log(&self) -> String {
         logs(self.folder.path())
