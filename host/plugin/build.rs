@@ -15,7 +15,7 @@
 //!
 //! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`) uses the
 //! wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
-//! header fields are read many bytes at a time), and is built for speed: for size, it is a megabyte smaller, and
+//! header fields are read many bytes at a time), leaves RS256 to this host (`wit/signatures.wit`), and is built for speed: for size, it is a megabyte smaller, and
 //! calls take longer. Other hosts do not know them all, so `target/component/entra_mcp.wasm`, the
 //! portable one to hand out, is built without, and for size: only with the feature `portable-component`, which releases
 //! and `cargo bench --bench token_validation --features portable-component` set.
@@ -52,16 +52,21 @@ struct Flavour {
     folder: &'static str,
     rustflags: &'static str,
     features: &'static str,
-    /// Settings that the profile `component` leaves open.
-    opt_level: &'static str,
+    /// What it changes about the profile `component`.
+    profile: &'static [&'static str],
 }
 
-const PORTABLE: Flavour = Flavour { folder: "component-build", rustflags: "", features: "", opt_level: "s" };
+const PORTABLE: Flavour = Flavour {
+    folder: "component-build",
+    rustflags: "",
+    features: "",
+    profile: &["--config", "guest/component/portable.toml"],
+};
 const BUNDLED: Flavour = Flavour {
     folder: "component-build-wide",
     rustflags: "-Ctarget-feature=+wide-arithmetic,+simd128",
-    features: "simd",
-    opt_level: "2",
+    features: "simd,host-signatures",
+    profile: &["--config", "profile.component.opt-level=2"],
 };
 
 fn main() {
@@ -208,13 +213,13 @@ fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
         .args(["--target", TARGET, "--profile", "component", "--target-dir"])
         .arg(&target)
         .args(["--features", flavour.features])
+        .args(flavour.profile)
         // Flags and wrappers of the outer build are for the native target (and for clippy).
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET")
         .env("RUSTFLAGS", flavour.rustflags)
-        .env("CARGO_PROFILE_COMPONENT_OPT_LEVEL", flavour.opt_level)
         .status()?;
     if !status.success() {
         return Err("the component does not build (see the compiler's messages above)".into());

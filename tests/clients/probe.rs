@@ -28,10 +28,14 @@ const NODE_CLIENTS: [&str; 11] = [
     "pages",
     "server-everything",
 ];
-const TOOLS: [&str; 7] =
-    ["caddy", "chromium", "dbus-run-session", "gnome-keyring-daemon", "nginx", "redis-server", VALKEY];
+const TOOLS: [&str; 8] =
+    ["caddy", "chromium", "dbus-run-session", "gnome-keyring-daemon", "nginx", "redis-server", MOUNTS, VALKEY];
 /// Newer releases of Debian have it, older ones do not: where it is missing, nothing requires it.
 const VALKEY: &str = "valkey-server";
+
+/// Gives a process file systems of its own. Not every machine lets it, containers in particular: where it does not, nothing
+/// requires it.
+const MOUNTS: &str = "unshare";
 
 /// Sets a `cfg` for each tool that is there, or for all of them if tools are required.
 pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
@@ -56,7 +60,8 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
     watched.extend(node.map_or_else(folders_of_programs, |program| vec![program]));
     for name in TOOLS {
         let found = tools::tool(name);
-        if (required && name != VALKEY) || found.is_some() {
+        let is_there = found.as_ref().is_some_and(|program| name != MOUNTS || can_mount(program));
+        if (required && ![MOUNTS, VALKEY].contains(&name)) || is_there {
             println!("cargo::rustc-cfg=tool=\"{name}\"");
         }
         watched.extend(found.map_or_else(folders_of_programs, |program| vec![program]));
@@ -71,6 +76,13 @@ pub(crate) fn probe(workspace: &Path) -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     Ok(())
+}
+
+/// Whether this machine lets a process mount a file system that no other one sees.
+fn can_mount(program: &Path) -> bool {
+    let arguments = ["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/tmp"];
+    let tried = std::process::Command::new(program).args(arguments).stderr(std::process::Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
 }
 
 /// Whether a client is there, or tools are required.

@@ -76,8 +76,8 @@ impl Tools {
     }
 }
 
-/// A program that is not a client: `caddy`, `chromium`, `dbus-run-session`, `gnome-keyring-daemon`, `nginx`, `redis-server`
-/// or `valkey-server`.
+/// A program that is not a client: `caddy`, `chromium`, `dbus-run-session`, `gnome-keyring-daemon`, `nginx`, `redis-server`,
+/// `unshare` or `valkey-server`.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     match name {
         "chromium" => CHROMIUM.into_iter().find_map(on_path),

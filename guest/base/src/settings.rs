@@ -106,6 +106,17 @@ pub enum SignInMethod {
     DeviceCode,
 }
 
+/// Whether a person signs in through the identity broker of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerUse {
+    /// Never.
+    Off,
+    /// Where there is one. What it cannot do is done by [`LocalSettings::method`].
+    Automatic,
+    /// In no other way.
+    Require,
+}
+
 /// How clients reach the remote server, and which callers it admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
@@ -210,13 +221,16 @@ pub struct LocalSettings {
     pub timeout: Duration,
     /// The account to use when there are several.
     pub account: Option<String>,
+    /// Whether the identity broker of the machine is asked.
+    pub broker: BrokerUse,
 }
 
 /// The account may be a person's address, so `Debug` leaves it out.
 impl fmt::Debug for LocalSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, timeout, account: _ } = self;
-        f.debug_struct("LocalSettings").field("method", method).field("timeout", timeout).finish_non_exhaustive()
+        let Self { method, timeout, account: _, broker } = self;
+        let mut shown = f.debug_struct("LocalSettings");
+        shown.field("method", method).field("timeout", timeout).field("broker", broker).finish_non_exhaustive()
     }
 }
 
@@ -241,6 +255,7 @@ mod tests {
             method: SignInMethod::Automatic,
             timeout: Duration::from_secs(300),
             account: Some("alice@contoso.example".to_owned()),
+            broker: BrokerUse::Off,
         };
         assert!(!format!("{settings:?} {:?}", Mode::Local(settings.clone())).contains("alice"));
     }

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::access::ToolRuleDocument;
 use self::forward_auth::ForwardAuthDocument;
-use crate::policy::{Name, Rule, TargetKind, ToolRule};
+use crate::policy::ToolRule;
 use crate::settings::{
-    HttpSettings, LocalSettings, Mode, RegisteredClient, ServerIdentity, ServerKind, ServerSettings, Settings,
-    SignInMethod, TokenMode, TokenSettings,
+    BrokerUse, HttpSettings, LocalSettings, Mode, RegisteredClient, ServerIdentity, ServerKind, ServerSettings,
+    Settings, SignInMethod, TokenMode, TokenSettings,
 };
 
+mod access;
 mod forward_auth;
 mod servers;
 #[cfg(test)]
@@ -232,6 +234,8 @@ struct SignInDocument {
     timeout_seconds: NonZeroU32,
     /// The account to use when several are signed in: a user name or a home account id. Compared exactly.
     account: Option<String>,
+    /// Whether people sign in through the identity broker of the machine (import `identity-broker`).
+    broker: BrokerUseName,
 }
 
 /// Time for a person to find a password and a second factor, in seconds.
@@ -239,8 +243,26 @@ const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: NonZeroU32 = NonZeroU32::MIN.saturating_a
 
 impl Default for SignInDocument {
     fn default() -> Self {
-        Self { method: SignInMethodName::Automatic, timeout_seconds: DEFAULT_SIGN_IN_TIMEOUT_SECONDS, account: None }
+        Self {
+            method: SignInMethodName::Automatic,
+            timeout_seconds: DEFAULT_SIGN_IN_TIMEOUT_SECONDS,
+            account: None,
+            broker: BrokerUseName::Off,
+        }
     }
+}
+
+/// Whether people sign in through the identity broker of the machine.
+#[derive(Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+enum BrokerUseName {
+    /// Never: the import `identity-broker` is not called.
+    Off,
+    /// Where there is a broker. What it cannot do is done by `method`.
+    Automatic,
+    /// In no other way. Where there is no broker, no person can sign in.
+    Require,
 }
 
 /// How a person signs in.
@@ -398,94 +420,6 @@ enum TokenModeName {
     Both,
 }
 
-/// A condition under which a caller may call a tool. Everything that is present has to hold; of a list, one entry is
-/// enough, except for `scopes`. All comparisons are exact. A condition that is left out has no effect; an empty list fits
-/// no caller.
-///
-/// Of several rules for one tool, one has to hold. Rules that name the caller's tenant replace rules that name no tenant,
-/// so that a tenant's own rules can be stricter or laxer than the general ones.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ToolRuleDocument {
-    /// The server in `servers` that the rule is about. Left out: any of them, and the component's own tools.
-    #[serde(default)]
-    server: Option<String>,
-    /// What the rule is about. The component's own tools look at rules of the kind `tool` only.
-    #[serde(default)]
-    kind: TargetKindName,
-    /// Name of the tool, as in `tools/list`. A name that no tool has permits nothing; the export `tool-catalog` lists the
-    /// names. Of a server in `servers`, `*` stands for everything of the kind that has no rule of its own.
-    tool: String,
-    /// Tenants that the rule is for, as GUIDs. Left out: all accepted tenants that no other rule for the tool names.
-    #[serde(default)]
-    tenants: Option<Vec<String>>,
-    /// Kinds of callers that the rule admits. An empty list admits no caller.
-    kinds: Vec<CallerKindName>,
-    /// Client ids: of applications in tokens of Entra ID, of MCP clients in sessions.
-    #[serde(default)]
-    clients: Option<Vec<String>>,
-    /// Application roles (`roles` claim), of which the caller needs one.
-    #[serde(default)]
-    roles: Option<Vec<String>>,
-    /// Object ids of groups, of which the caller has to be in one. Groups that do not fit into a token are read from
-    /// Microsoft Graph; if it does not answer, the caller is denied.
-    #[serde(default)]
-    groups: Option<Vec<String>>,
-    /// Scopes in the short form. A person's client needs all of them; `required-scope` need not be repeated. An
-    /// application has no scopes: its roles say what it may do.
-    #[serde(default)]
-    scopes: Vec<String>,
-    /// Authentication contexts of Conditional Access, `c1` to `c99`, of which the person's sign-in has to satisfy one (`acrs`
-    /// claim). A caller without gets a claims challenge for the first. An application that acts for itself can satisfy none.
-    #[serde(default)]
-    acrs: Option<Vec<String>>,
-}
-
-/// What a rule is about.
-#[derive(Default, Deserialize, Clone, Copy)]
-#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-enum TargetKindName {
-    /// A tool, by its name.
-    #[default]
-    Tool,
-    /// A resource by its URI, or a template of resources by its URI template.
-    Resource,
-    /// A prompt, by its name.
-    Prompt,
-    /// Completion of an argument, by the name of the prompt or the URI template of the resource that it is for.
-    Completion,
-    /// A task, by what is done with it: `get`, `list`, `result`, `cancel`, `update`.
-    Task,
-}
-
-impl From<TargetKindName> for TargetKind {
-    fn from(from: TargetKindName) -> Self {
-        match from {
-            TargetKindName::Tool => Self::Tool,
-            TargetKindName::Resource => Self::Resource,
-            TargetKindName::Prompt => Self::Prompt,
-            TargetKindName::Completion => Self::Completion,
-            TargetKindName::Task => Self::Task,
-        }
-    }
-}
-
-/// A kind of caller.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-enum CallerKindName {
-    /// A person with any client: sessions, and delegated tokens of Entra ID.
-    User,
-    /// An application that acts for itself: app-only tokens of Entra ID.
-    App,
-    /// An AI agent (Microsoft Entra Agent ID): tokens of Entra ID with the facet of an agent identity or of an agent's user,
-    /// also on behalf of a person. Denied unless it is named.
-    Agent,
-}
-
 impl From<SettingsDocument> for Settings {
     fn from(from: SettingsDocument) -> Self {
         Self {
@@ -539,6 +473,11 @@ impl From<SignInDocument> for LocalSettings {
             },
             timeout: seconds(from.timeout_seconds.get()),
             account: from.account,
+            broker: match from.broker {
+                BrokerUseName::Off => BrokerUse::Off,
+                BrokerUseName::Automatic => BrokerUse::Automatic,
+                BrokerUseName::Require => BrokerUse::Require,
+            },
         }
     }
 }
@@ -581,27 +520,5 @@ impl From<ClientDocument> for RegisteredClient {
     fn from(from: ClientDocument) -> Self {
         let ClientDocument { client_id, name, redirect_uris, secret_hash } = from;
         Self { client_id, name, redirect_uris, secret_hash }
-    }
-}
-
-impl From<ToolRuleDocument> for ToolRule {
-    fn from(from: ToolRuleDocument) -> Self {
-        let names = |names: Vec<String>| names.into_iter().map(Name::Owned).collect::<Vec<_>>();
-        Self {
-            server: from.server.map(Name::Owned),
-            kind: from.kind.into(),
-            tool: from.tool.into(),
-            rule: Rule {
-                tenants: from.tenants.map(names),
-                users: from.kinds.contains(&CallerKindName::User),
-                apps: from.kinds.contains(&CallerKindName::App),
-                agents: from.kinds.contains(&CallerKindName::Agent),
-                clients: from.clients.map(names),
-                roles: from.roles.map(names),
-                groups: from.groups.map(names),
-                scopes: names(from.scopes),
-                contexts: from.acrs.map(names),
-            },
-        }
     }
 }

@@ -44,8 +44,8 @@ impl CallerAuthentication {
     }
 }
 
-/// What leads back to a caller in a later call of the host. It holds what the caller was admitted with: it goes out sealed,
-/// or not at all.
+/// What leads back to a caller in a later call of the host. It can hold the token that the client was admitted with: it goes
+/// to the host alone, which has seen that token, in a handle that is signed and not sealed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum CallerReference {
     /// The person at this machine.

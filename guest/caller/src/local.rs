@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod attempt;
 pub mod background;
+mod broker;
 pub mod interactive;
 mod person_world;
 pub mod profile;
@@ -14,8 +15,9 @@ use entra::clock_offset::ClockOffset;
 use entra::oauth::OAuthError;
 use entra::oauth::authorization_code::RedeemError;
 use entra::oauth::error::EntraRefusal;
+use entra::token::stated::Contradiction;
 use entra::token::{AuthorityFault, TokenError};
-use world::{StoreError, Unrecorded, UserAgentError};
+use world::{BrokerError, StoreError, Unrecorded, UserAgentError};
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +87,9 @@ pub enum SignInError {
     /// No browser could be opened, or no redirect received.
     #[error("no browser can be used here: {0}")]
     NoBrowser(UserAgentError),
+    /// The identity broker of the machine is needed, and gave nothing.
+    #[error("{0}")]
+    Broker(BrokerError),
     /// The secret store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,6 +118,12 @@ pub enum Untrusted {
         /// How wrong the clock is.
         offset: ClockOffset,
     },
+    /// The identity broker has answered for another account than the one it was asked for.
+    #[error("the identity broker answered for another account")]
+    AnotherAccount,
+    /// The identity broker has given an access token that is not what it was asked for.
+    #[error("{}", contradicted(.0))]
+    AccessToken(Contradiction),
     /// No attempt waits for this answer.
     #[error("no sign-in is waiting for this answer")]
     UnknownAttempt,
@@ -124,6 +135,14 @@ fn id_token(error: &TokenError) -> &'static str {
             "the signing keys of Microsoft Entra ID cannot be read now; try again later"
         }
         _ => "the ID token is not valid",
+    }
+}
+
+fn contradicted(contradiction: &Contradiction) -> &'static str {
+    match contradiction {
+        Contradiction::Client => "the identity broker gave a token of another application",
+        Contradiction::Account => "the identity broker gave a token of another account",
+        Contradiction::Resource => "the identity broker gave a token for another service",
     }
 }
 
@@ -212,6 +231,7 @@ impl SignInError {
             Self::TakenOver => "taken-over".to_owned(),
             Self::ClientGone => "client-gone".to_owned(),
             Self::NoBrowser(_) => "no-browser".to_owned(),
+            Self::Broker(_) => "broker".to_owned(),
             Self::Store(_) => "store".to_owned(),
             Self::Unrecorded(_) => "audit".to_owned(),
         }

@@ -19,6 +19,7 @@ impl PersonWorlds for World {
             settings: forever(local_settings()),
             chosen: None,
             agent: world,
+            broker: world,
             channel: world,
         }
     }

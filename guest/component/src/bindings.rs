@@ -6,8 +6,8 @@
 mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "plugin",
-        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog", "whole-requests"],
+        world: "bundled",
+        features: ["client-metadata", "delegation", "gatekeeper", "identity-broker", "lifecycle", "provided-tools", "rate-limiter", "sign-out-url", "signatures", "tool-catalog", "whole-requests"],
         generate_all,
         with: {
             "wasi:cli/environment@0.2.12": wasip2::cli::environment,
@@ -37,6 +37,7 @@ mod generated {
 
 mod attributes;
 pub(crate) mod gatekeeper;
+mod identity_broker;
 mod imports;
 pub(crate) mod incoming;
 mod lifecycle;

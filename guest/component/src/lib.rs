@@ -157,7 +157,7 @@ mod exports {
             let trail = Trail::unnamed(instance.recorder());
             let person = instance.person(&trail)?;
             // The host has logged what is wrong with the store, and asks again.
-            let pause = block_on(background::renew(&person.entra)).unwrap_or(background::MAX_PAUSE);
+            let pause = block_on(background::renew(&person)).unwrap_or(background::MAX_PAUSE);
             Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
         }
     }
@@ -200,7 +200,7 @@ mod exports {
             with_person(|person| {
                 let token = block_on(async {
                     let account = accounts::choose(person, account.as_deref()).await?;
-                    silent::acquire(&person.entra, &account, &scopes, None).await
+                    silent::acquire(person, &account, &scopes, None).await
                 })?;
                 Ok(token.into())
             })
@@ -234,6 +234,16 @@ mod exports {
                     ..SignInRequest::default()
                 };
                 Ok(block_on(interactive::sign_in(person, &request, &NoClient))?.into())
+            })
+        }
+
+        fn sign_out_url(
+            home_account_id: String,
+            post_logout_redirect_uri: Option<String>,
+        ) -> Result<String, WitSignInError> {
+            with_person(|person| {
+                let redirect_uri = post_logout_redirect_uri.as_deref();
+                block_on(accounts::sign_out_url(&person.entra, &home_account_id, redirect_uri))
             })
         }
 

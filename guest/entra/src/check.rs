@@ -1,6 +1,8 @@
 //! Whether the application can work as it is configured: asked once, when a server starts, so that a wrong setting is not
 //! first met by a person.
 
+use world::BodyOnce;
+
 use crate::clock_offset;
 use crate::entra_world::EntraWorld;
 use crate::oauth::{OAuthError, client_credentials};
@@ -35,22 +37,25 @@ pub struct Problem {
 
 /// Asks Entra ID for the metadata and the keys of the tenant and, as a confidential client, for a token of the
 /// application itself. Without the tenant, nothing else is asked.
-pub async fn authority(env: &EntraWorld<'_>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    match token::check_authority(env).await {
-        Err(fault) => problems.push(of_fault(env, Subject::Authority, &fault)),
-        Ok(()) => {
-            if let Err(fault) = token::check_keys(env).await {
-                problems.push(of_fault(env, Subject::SigningKeys, &fault));
+#[inline(never)]
+pub fn authority<'f>(env: &'f EntraWorld<'_>) -> BodyOnce<'f, Vec<Problem>> {
+    Box::pin(async move {
+        let mut problems = Vec::new();
+        match token::check_authority(env).await {
+            Err(fault) => problems.push(of_fault(env, Subject::Authority, &fault)),
+            Ok(()) => {
+                if let Err(fault) = token::check_keys(env).await {
+                    problems.push(of_fault(env, Subject::SigningKeys, &fault));
+                }
+                problems.extend(credential(env).await);
             }
-            problems.extend(credential(env).await);
         }
-    }
-    if let Some(offset) = clock_offset::current(env) {
-        let message = format!("{offset}: correct the date and time of this machine");
-        problems.push(Problem { about: Subject::Clock, code: "clock-offset".to_owned(), message });
-    }
-    problems
+        if let Some(offset) = clock_offset::current(env) {
+            let message = format!("{offset}: correct the date and time of this machine");
+            problems.push(Problem { about: Subject::Clock, code: "clock-offset".to_owned(), message });
+        }
+        problems
+    })
 }
 
 fn of_fault(env: &EntraWorld<'_>, about: Subject, fault: &AuthorityFault) -> Problem {

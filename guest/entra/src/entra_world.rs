@@ -2,7 +2,7 @@
 
 use base::settings::Settings;
 use world::records::Records;
-use world::{Ask, ClientCredential, Clock, Http, Keep, Random, Trail};
+use world::{Ask, ClientCredential, Clock, Http, Keep, Random, Signatures, Trail};
 
 /// What one call may use of the world to speak with Microsoft Entra ID and Microsoft Graph. Made anew for every call.
 #[derive(Clone, Copy)]
@@ -17,6 +17,8 @@ pub struct EntraWorld<'w> {
     pub clock: &'w dyn Clock,
     /// Cryptographically secure randomness.
     pub random: &'w dyn Random,
+    /// The host's arithmetic of signatures; without it, this crate verifies them all itself.
+    pub signatures: Option<&'w dyn Signatures>,
     /// The application's credential for the token endpoint.
     pub credential: &'w dyn ClientCredential,
     /// What is known of the call, and its security events.

@@ -9,6 +9,7 @@ pub mod device_code;
 pub mod error;
 pub mod on_behalf_of;
 pub mod refresh;
+pub mod sign_out;
 
 mod client;
 mod form;
@@ -22,6 +23,7 @@ pub(crate) use transport::retry_after;
 
 use base::Secret;
 
+pub use client::claims as requested_claims;
 pub use error::OAuthError;
 
 /// Scopes of OpenID Connect that every request asks for: an ID token, and a refresh token.

@@ -58,6 +58,7 @@ impl EntraWorlds for World {
             records: self.records(settings),
             clock: world,
             random: world,
+            signatures: None,
             credential: world,
             trail: self.trail(settings),
         }

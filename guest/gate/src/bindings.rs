@@ -18,7 +18,7 @@ mod generated {
     wit_bindgen::generate!({
         path: ["../../wit", "../standard/wit", "../keeper/wit"],
         world: "entra-mcp:wrap/gate",
-        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog", "whole-requests"],
+        features: ["client-metadata", "delegation", "gatekeeper", "identity-broker", "lifecycle", "provided-tools", "rate-limiter", "sign-out-url", "tool-catalog", "whole-requests"],
         generate_all,
         pub_export_macro: true,
         default_bindings_module: "crate::bindings::generated",

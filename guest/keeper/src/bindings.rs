@@ -26,7 +26,7 @@ mod generated {
     wit_bindgen::generate!({
         path: ["../../wit", "../standard/wit", "wit"],
         world: "entra-mcp:wrap/keeper",
-        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog", "whole-requests"],
+        features: ["client-metadata", "delegation", "gatekeeper", "identity-broker", "lifecycle", "provided-tools", "rate-limiter", "sign-out-url", "tool-catalog", "whole-requests"],
         generate_all,
         pub_export_macro: true,
         default_bindings_module: "crate::bindings::generated",

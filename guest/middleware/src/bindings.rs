@@ -120,6 +120,7 @@ async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Ve
         records,
         clock: &Wasi,
         random: &Wasi,
+        signatures: None,
         credential: &NoCredential,
         trail: &trail,
     };

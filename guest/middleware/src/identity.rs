@@ -33,6 +33,7 @@ pub fn fields(principal: &Principal) -> Result<Vec<Field>, IdentityError> {
         object_id: principal.object_id.clone(),
         client_id: principal.client_id.clone(),
         kind: principal.kind,
+        agent: principal.agent.is_some(),
         scopes: principal.scopes.clone(),
         roles: principal.roles.clone(),
         correlation_id: String::new(),

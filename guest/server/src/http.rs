@@ -28,6 +28,7 @@ use caller::session;
 use entra::{EntraWorld, token};
 use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderName, HeaderValue, Method, Response};
+use world::BodyOnce;
 use world::records::{Namespace, Partition, Ttl};
 
 pub(crate) use self::bearer::Guard;
@@ -59,19 +60,23 @@ const KEYS_CACHED: &str = "public, max-age=3600";
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Answers one request.
-pub async fn handle(env: &ServerWorld<'_>, request: Request) -> HttpResponse {
-    handle_with(env, request, by_session).await
+#[inline(never)]
+pub fn handle<'f>(env: &'f ServerWorld<'_>, request: Request) -> BodyOnce<'f, HttpResponse> {
+    Box::pin(async move { handle_with(env, request, by_session).await })
 }
 
 /// The same, unless the answer may be a stream: for that, the host has to ask in another way, so nothing is done.
-pub async fn handle_whole(env: &ServerWorld<'_>, request: Request) -> Option<Response<Vec<u8>>> {
-    if request.method == Method::GET && request.path.ends_with(SSE_PATH) {
-        return None;
-    }
-    match handle(env, request).await {
-        HttpResponse::Full(response) => Some(response),
-        HttpResponse::Stream(..) => None,
-    }
+#[inline(never)]
+pub fn handle_whole<'f>(env: &'f ServerWorld<'_>, request: Request) -> BodyOnce<'f, Option<Response<Vec<u8>>>> {
+    Box::pin(async move {
+        if request.method == Method::GET && request.path.ends_with(SSE_PATH) {
+            return None;
+        }
+        match handle(env, request).await {
+            HttpResponse::Full(response) => Some(response),
+            HttpResponse::Stream(..) => None,
+        }
+    })
 }
 
 /// Finds sessions in the store.

@@ -30,7 +30,7 @@ mod generated {
     wit_bindgen::generate!({
         path: ["../../wit", "wit"],
         world: "entra-mcp:standard/adapter",
-        features: ["client-metadata", "delegation", "gatekeeper", "lifecycle", "provided-tools", "rate-limiter", "tool-catalog"],
+        features: ["client-metadata", "delegation", "gatekeeper", "identity-broker", "lifecycle", "provided-tools", "rate-limiter", "sign-out-url", "signatures", "tool-catalog"],
         generate_all,
         pub_export_macro: true,
         default_bindings_module: "crate::bindings::generated",

@@ -22,6 +22,7 @@ use crate::limiter::{Rate, rates};
 use crate::store::StoreKey;
 
 mod declared;
+mod rules;
 mod urls;
 pub mod wrapped;
 

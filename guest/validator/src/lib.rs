@@ -86,6 +86,7 @@ mod exports {
             records,
             clock: &Wasi,
             random: &Wasi,
+            signatures: None,
             credential: &NoCredential,
             trail: &trail,
         }))

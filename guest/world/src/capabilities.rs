@@ -41,6 +41,13 @@ pub trait Random {
     fn fill(&self, bytes: &mut [u8]);
 }
 
+/// The arithmetic of signatures, where the host does it faster than the component.
+pub trait Signatures {
+    /// Whether `signature` is the RS256 signature of `signed` by the RSA key with this `modulus`, a big-endian number in
+    /// its shortest form of 2048 to 8192 bits, and the exponent 65537. `None` if the host cannot tell.
+    fn is_good_rs256(&self, modulus: &[u8], signed: &[u8], signature: &[u8]) -> Option<bool>;
+}
+
 /// Why the person could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserAgentError {
@@ -91,6 +98,80 @@ pub trait LoopbackListener {
     fn respond(&self, page: Page);
     /// Leaves the listener running after this handle is dropped; the id to attach with.
     fn detach(&self, lifetime: Duration) -> String;
+}
+
+/// Why the identity broker of the machine gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// There is none, or this host cannot ask it.
+    #[error("there is no identity broker to sign in with: {0}")]
+    Absent(String),
+    /// The person has to take part.
+    #[error("the identity broker needs the person")]
+    InteractionRequired,
+    /// The person declined.
+    #[error("the person declined in the identity broker")]
+    Declined,
+    /// It did not answer in time, or cannot reach Entra ID.
+    #[error("the identity broker does not answer: {0}")]
+    Unavailable(String),
+    /// It refused, or its answer cannot be read.
+    #[error("the identity broker refused: {0}")]
+    Refused(String),
+}
+
+/// An account that the identity broker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerAccount {
+    /// `{object id}.{tenant id}`.
+    pub home_account_id: String,
+    /// User principal name.
+    pub username: String,
+}
+
+/// What the identity broker is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerRequest {
+    /// The application.
+    pub client_id: String,
+    /// The authority with the tenant.
+    pub authority: String,
+    /// Scopes of one resource.
+    pub scopes: Vec<String>,
+    /// Home account id; `None` if the person chooses.
+    pub account: Option<String>,
+    /// The user name to fill in where the person chooses.
+    pub login_hint: Option<String>,
+    /// The claims parameter, JSON.
+    pub claims: Option<String>,
+    /// A GUID.
+    pub correlation_id: String,
+}
+
+/// What the identity broker gave. None of it is validated.
+pub struct BrokerTokens {
+    /// The access token.
+    pub access_token: Secret<String>,
+    /// Unix time in seconds.
+    pub expires_at: u64,
+    /// The ID token of the account.
+    pub id_token: Secret<String>,
+}
+
+/// The identity broker of the machine.
+pub trait Broker {
+    /// The accounts that it has for an application.
+    fn accounts(&self, client_id: &str, correlation_id: &str) -> Result<Vec<BrokerAccount>, BrokerError>;
+    /// Tokens without the person.
+    fn acquire_silently(&self, request: &BrokerRequest) -> Result<BrokerTokens, BrokerError>;
+    /// Lets the broker ask the person, in a window of its own.
+    fn ask_person(&self, request: &BrokerRequest) -> Box<dyn BrokerInteraction>;
+}
+
+/// The person is asked by the identity broker. Dropping it gives the answer up.
+pub trait BrokerInteraction {
+    /// Blocks until there is an answer, or `None` after `timeout`.
+    fn wait(&self, timeout: Duration) -> Option<Result<BrokerTokens, BrokerError>>;
 }
 
 /// Why the client did not answer.

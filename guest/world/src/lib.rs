@@ -6,6 +6,7 @@
 //! compare-and-swap are there. [`once`](mod@once) lets one call at a time ask a service, for all instances that share the
 //! store.
 
+pub mod body_once;
 pub mod capabilities;
 pub mod http_error;
 pub mod limits;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod testing;
 pub mod trail;
 
+pub use body_once::BodyOnce;
 pub use capabilities::*;
 pub use http_error::HttpError;
 pub use records::Keep;

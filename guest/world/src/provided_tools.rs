@@ -44,6 +44,8 @@ pub struct ToolCaller {
     pub client_id: String,
     /// Person or application.
     pub kind: PrincipalKind,
+    /// Whether it is an AI agent, for itself or on behalf of a person.
+    pub agent: bool,
     /// Scopes in the short form.
     pub scopes: Vec<String>,
     /// Application roles, as far as they are known.

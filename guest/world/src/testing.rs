@@ -10,12 +10,14 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod broker;
 mod fakes;
 mod provided_tools;
 pub mod scheduler;
 mod settings;
 pub mod simulation;
 
+pub use broker::GivenTokens;
 pub use provided_tools::{CalledTool, provided_tool};
 pub use settings::*;
 
@@ -102,6 +104,7 @@ struct Fakes {
     counted: RefCell<Vec<(String, String, Duration)>>,
     credential: RefCell<Option<String>>,
     provided: provided_tools::FakeProvider,
+    broker: broker::FakeBroker,
 }
 
 impl World {

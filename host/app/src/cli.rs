@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "demo")]
 use crate::commands::headless_browser::HeadlessBrowserArgs;
+use crate::commands::store::RotationStep;
 use crate::commands::{self, CommandError};
 use crate::config::{BehindLayer, Environment, Layer, ServeConfig, ServeLayer, Sources};
 use crate::service_manager::ServiceManager;
@@ -21,6 +22,16 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the arguments or the configuration have to be changed";
+
+const SETUP_HELP: &str = "Shows what it will do, and asks. It removes nothing, and a second run changes nothing.\n\n\
+    Permissions of Microsoft Graph (delegated): Application.ReadWrite.All, and with --grant-admin-consent also \
+    DelegatedPermissionGrant.ReadWrite.All (and AppRoleAssignment.ReadWrite.All for --graph-app-permission). The account may be any that the tenant lets register applications; consent for \
+    the organisation takes an administrator.\n\nExamples:\n  entra-mcp setup\n  entra-mcp setup --tenant-id contoso.com \
+    --dry-run\n  entra-mcp setup --public-url https://mcp.example.com --certificate-file server.pem\n  entra-mcp setup \
+    --public-url https://mcp.example.com --managed-identity 00001111-aaaa-2222-bbbb-3333cccc4444 \
+    --grant-admin-consent\n  entra-mcp setup --public-url https://mcp.example.com --federated-issuer \
+    https://oidc.example.com/ --federated-subject system:serviceaccount:mcp:entra-mcp --yes\n  entra-mcp setup --app-id \
+    00001111-aaaa-2222-bbbb-3333cccc4444 --sign-in device-code";
 
 /// Settings of the remote server
 #[derive(Args)]
@@ -66,11 +77,32 @@ enum StoreCommand {
     /// Seal records with a new data key from now on; what is sealed stays readable. Servers go on meanwhile
     #[command(after_help = "Examples:\n  entra-mcp store rotate-key\n  entra-mcp store rotate-key --store \
         /var/lib/entra-mcp/server.db\n  ENTRA_MCP_STORE_KEY=… entra-mcp store rotate-key --print --store \
+        redis://redis.example.com\n  entra-mcp store rotate-key --announce --store-key-file KEY --store \
         redis://redis.example.com")]
     RotateKey {
         /// Print the keys, two lines for two steps, where they come from a variable or a credential
         #[arg(long)]
         print: bool,
+        /// The first of two steps for a Redis store whose key is in a file: put the new key behind the present ones, so that
+        /// servers with a copy of the file can open what it seals later
+        #[arg(long, conflicts_with_all = ["print", "promote"])]
+        announce: bool,
+        /// The second step, when all servers have a copy of the file: seal with the new key
+        #[arg(long, conflicts_with = "print")]
+        promote: bool,
+        #[command(flatten)]
+        settings: Layer,
+    },
+    /// Wrap the data key of a Redis store by a key in Azure Key Vault, into the file that all servers get a copy of
+    #[command(
+        after_help = "A store in a file has its key wrapped at the first start with --store-key-vault.\n\nExample:\n  \
+        entra-mcp store wrap-key --from KEY --store redis://redis.example.com --store-key-vault \
+        https://contoso.vault.azure.net/keys/store --store-key-file KEY.wrapped"
+    )]
+    WrapKey {
+        /// File with the data key that the store has; without it, a new key is made for a store without records
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
         #[command(flatten)]
         settings: Layer,
     },
@@ -131,6 +163,12 @@ enum Command {
     ClientSecret {
         #[command(subcommand)]
         command: Box<ClientSecretCommand>,
+    },
+    /// Make or repair the app registration in Entra ID, and write the configuration file
+    #[command(after_help = SETUP_HELP)]
+    Setup {
+        #[command(flatten)]
+        arguments: Box<commands::setup::Arguments>,
     },
     /// Sign a person in, so that the server starts silently
     #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
@@ -233,7 +271,7 @@ enum Command {
     },
     /// Show a whole MCP conversation with sign-in, on this machine alone
     #[cfg(feature = "demo")]
-    #[command(after_help = "Examples:\n  entra-mcp demo\n  entra-mcp demo --http")]
+    #[command(after_help = "Examples:\n  entra-mcp demo\n  entra-mcp demo --http\n  entra-mcp demo --setup")]
     Demo {
         #[command(flatten)]
         arguments: commands::demo::DemoArgs,
@@ -307,6 +345,11 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
             logging::start(&config.host);
             commands::block_on(commands::stdio::run(&config))
         }
+        Command::Setup { arguments } => {
+            let (flags, serve) = arguments.layers();
+            let sources = Sources::read_setup(flags, serve, environment)?;
+            commands::block_on(commands::setup::run(&arguments, &sources))
+        }
         Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings, environment)?)),
         Command::Logout { all, settings } => {
             commands::block_on(commands::logout::run(&public_client(settings, environment)?, all))
@@ -324,8 +367,18 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
                 StoreCommand::Check { json, settings } => {
                     commands::block_on(commands::store::check(&stores(settings, environment)?, json))
                 }
-                StoreCommand::RotateKey { print, settings } => {
-                    commands::block_on(commands::store::rotate_key(&stores(settings, environment)?, print))
+                StoreCommand::RotateKey { print, announce, promote, settings } => {
+                    let step = match (print, announce, promote) {
+                        (true, _, _) => RotationStep::Print,
+                        (_, true, _) => RotationStep::Announce,
+                        (_, _, true) => RotationStep::Promote,
+                        _ => RotationStep::All,
+                    };
+                    commands::block_on(commands::store::rotate_key(&stores(settings, environment)?, step))
+                }
+                StoreCommand::WrapKey { from, settings } => {
+                    let stores = stores(settings, environment)?;
+                    commands::block_on(commands::store::wrap_key(&stores, from.as_deref()))
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use entra_mcp_plugin::code_cache::CodeCache;
-use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::environment::{BrokerUse, ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 
 pub mod access;
 mod audit;
@@ -20,19 +20,21 @@ mod otlp;
 pub mod reference;
 mod serve;
 mod setting;
+mod setup;
 mod store;
 mod variables;
 mod vault;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use behind::{Behind, BehindLayer};
-pub use layer::{Cloud, HostLayer, Layer, LogFormat, SignIn};
+pub use layer::{Broker, Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
 pub use serve::{
     CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, SecretSource, ServeConfig, ServeLayer,
     StartCheck, TokenModeName,
 };
 pub use setting::Setting;
+pub use setup::{RemoteSetup, SetupConfig};
 pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
 pub use variables::Environment;
 pub use vault::{VaultAccess, VaultIdentityName};
@@ -167,6 +169,8 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// Most instances at the same time.
     pub max_instances: usize,
+    /// Where the page of Entra ID that ends a session in the browser leads afterwards.
+    pub post_logout_redirect_uri: Option<String>,
     /// `BROWSER`.
     pub browser: Option<String>,
     /// Whether there is a graphical desktop.
@@ -203,17 +207,17 @@ pub struct Sources {
 impl Sources {
     /// Reads all sources. `flags` may name the configuration file.
     pub fn read(flags: Layer, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, None, &[], environment)
+        Self::read_all(flags, None, None, &[], true, environment)
     }
 
     /// The same, for a local server.
     pub fn read_stdio(flags: Layer, behind: BehindLayer, environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, Some(behind), &[], environment)
+        Self::read_all(flags, None, Some(behind), &[], true, environment)
     }
 
     /// The same, for a command that has only those of the settings that are named.
     pub fn read_some(flags: Layer, own: &[&str], environment: Environment) -> Result<Self, ConfigError> {
-        Self::read_all(flags, None, None, own, environment)
+        Self::read_all(flags, None, None, own, true, environment)
     }
 
     /// The same, for the remote server.
@@ -223,15 +227,16 @@ impl Sources {
         behind: BehindLayer,
         environment: Environment,
     ) -> Result<Self, ConfigError> {
-        Self::read_all(flags, Some(serve), Some(behind), &[], environment)
+        Self::read_all(flags, Some(serve), Some(behind), &[], true, environment)
     }
 
-    /// `own` names the settings of the command, if it has not all of its layers.
+    /// `own` names the settings of the command, if it has not all of its layers; `must_exist` is about a file that was named.
     fn read_all(
         flags: Layer,
         serve: Option<ServeLayer>,
         behind: Option<BehindLayer>,
         own: &[&str],
+        must_exist: bool,
         environment: Environment,
     ) -> Result<Self, ConfigError> {
         let folders = Folders::new(&environment);
@@ -255,7 +260,7 @@ impl Sources {
         found(of_environment.names(), Origin::Environment);
         let set = flags.over(of_environment);
         let (file, required) = match set.host.values()?.config {
-            Some(file) => (Some(file), true),
+            Some(file) => (Some(file), must_exist),
             None => (folders.config.as_ref().map(|folder| folder.join("config.toml")), false),
         };
         let mut settings = Layer::settings();
@@ -368,6 +373,11 @@ impl Sources {
                     },
                     timeout_seconds: sign_in_timeout,
                     account: account.filter(|account| !account.is_empty()),
+                    broker: match values.broker {
+                        Broker::Auto => BrokerUse::Automatic,
+                        Broker::Off => BrokerUse::Off,
+                        Broker::Require => BrokerUse::Require,
+                    },
                 },
                 token: TokenSettings {
                     audiences: vec![client_id],
@@ -383,6 +393,7 @@ impl Sources {
             ca_file: values.ca_file,
             max_message_bytes: values.max_message_bytes,
             max_instances: values.max_instances,
+            post_logout_redirect_uri: values.post_logout_redirect_uri,
             browser: self.environment.get(Layer::BROWSER),
             display: ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| self.environment.get(name).is_some()),
             host: self.host()?,

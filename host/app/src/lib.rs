@@ -13,8 +13,10 @@ mod console;
 pub mod http_handler;
 pub mod logging;
 mod open_files;
+mod probe;
 mod process_memory;
 mod prompt;
+mod registration;
 pub mod service_manager;
 pub mod telemetry;
 

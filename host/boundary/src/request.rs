@@ -3,6 +3,8 @@
 //! A tool has no identity: its caller's is added for it. What comes back must not tell the token, and what was checked must
 //! be what is served.
 
+use std::borrow::Cow;
+
 use crate::head::text;
 
 /// Fields that a request with a token does not carry: a token could be put together from parts of an answer, be hidden by
@@ -13,14 +15,26 @@ const WITHOUT_TOKEN: [&str; 7] = ["range", "if-range", "accept-encoding", "accep
 const REDIRECTING: [&str; 6] =
     ["forwarded", "x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
 
+/// The name as the most lenient server reads it: CGI, and WSGI after it, has one sign (`_`) for a hyphen and for whatever else
+/// is neither a letter nor a digit, and no letters in lower case.
+fn as_read(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        return Cow::Borrowed(name);
+    }
+    let read = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    Cow::Owned(name.chars().map(read).collect())
+}
+
 /// Whether a field tells an identity, to a service or to one behind Azure App Service.
 pub fn tells_identity(name: &str) -> bool {
+    let name = &*as_read(name);
     ["authorization", "proxy-authorization", "cookie"].contains(&name)
         || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether a request with a token goes without this field.
 pub fn endangers_token(name: &str) -> bool {
+    let name = &*as_read(name);
     WITHOUT_TOKEN.contains(&name) || REDIRECTING.contains(&name) || name.starts_with("x-forwarded-")
 }
 
@@ -53,6 +67,19 @@ mod tests {
             assert!(endangers_token(name) && !tells_identity(name), "{name}");
         }
         assert!(!tells_identity("accept") && !endangers_token("accept"));
+    }
+
+    #[test]
+    fn a_name_that_a_cgi_server_reads_as_one_of_them_is_known_too() {
+        for name in ["x_ms_client_principal_id", "x-ms_token_aad-access-token", "Proxy_Authorization", "x.ms.token."] {
+            assert!(tells_identity(name), "{name}");
+        }
+        for name in ["x_forwarded_host", "x_http_method_override", "X_Original-Url", "if_range", "accept_encoding"] {
+            assert!(endangers_token(name), "{name}");
+        }
+        for name in ["x_request_id", "xmsclientprincipal", "x_forwarded"] {
+            assert!(!tells_identity(name) && !endangers_token(name), "{name}");
+        }
     }
 
     #[test]

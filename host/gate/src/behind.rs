@@ -8,6 +8,7 @@ use bytes::Bytes;
 use entra_mcp_plugin::gatekeeper::{Caller, DelegationError};
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
+use zeroize::Zeroizing;
 
 /// The body of an answer, which streams.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BehindError>;
@@ -22,8 +23,8 @@ pub struct Sender {
     /// The caller, as the component says.
     pub caller: Caller,
     /// Names caller, server and request to [`Plugin::delegated_token`](entra_mcp_plugin::Plugin::delegated_token). It must
-    /// not leave the process.
-    pub handle: String,
+    /// not leave the process: it can hold the client's token.
+    pub handle: Zeroizing<String>,
 }
 
 impl fmt::Debug for Sender {

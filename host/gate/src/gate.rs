@@ -20,6 +20,7 @@ use entra_mcp_plugin::gatekeeper::{Admission, AnswerHead, Grant, Header, Request
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::behind::{AnswerBody, Behind, BehindError, NoToken, Sender};
 use crate::gatekeeper::Gatekeeper;
@@ -217,7 +218,7 @@ impl Gate {
         };
         let place = callers.enter(&grant.caller, *request.method() == Method::GET)?;
         let request = request::outgoing(request, grant)?;
-        let sender = Sender { caller: grant.caller.clone(), handle: grant.handle.clone() };
+        let sender = Sender { caller: grant.caller.clone(), handle: Zeroizing::new(grant.handle.clone()) };
         let deadline = Instant::now() + behind.time_to_answer();
         match tokio::time::timeout_at(deadline, behind.send(request, sender)).await {
             Err(_) => Err(BehindError::TimedOut.into()),
@@ -238,7 +239,7 @@ impl Gate {
         (grant, asked): (&Grant, Bytes),
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
-        let judge = || Judge::new(Arc::clone(&self.keeper), grant.handle.clone(), occupied, asked);
+        let judge = || Judge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
             answer::Content::Nothing => Body::Whole(Bytes::new()),
@@ -339,7 +340,7 @@ impl From<BehindError> for Unfinished {
 /// not escape the record of what it called.
 struct Report {
     keeper: Arc<dyn Gatekeeper>,
-    handle: String,
+    handle: Zeroizing<String>,
     server: String,
     correlation_id: String,
     begun: Instant,
@@ -352,7 +353,7 @@ impl Report {
     fn new(keeper: &Arc<dyn Gatekeeper>, grant: &Grant, begun: Instant) -> Self {
         Self {
             keeper: Arc::clone(keeper),
-            handle: grant.handle.clone(),
+            handle: Zeroizing::new(grant.handle.clone()),
             server: grant.server.clone(),
             correlation_id: grant.caller.correlation_id.clone(),
             begun,

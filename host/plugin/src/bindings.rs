@@ -10,9 +10,10 @@ macro_rules! bindings {
     ($wit:literal) => {
         wasmtime::component::bindgen!({
             path: $wit,
-            world: "plugin",
+            world: "bundled",
             imports: {
                 "entra-mcp:plugin/environment": trappable,
+                "entra-mcp:plugin/signatures": trappable,
                 "entra-mcp:plugin/client-channel.state": trappable,
                 "entra-mcp:plugin/client-channel.set-state": trappable,
                 "entra-mcp:plugin/client-channel.[drop]pending-request": trappable,
@@ -20,6 +21,7 @@ macro_rules! bindings {
                 "entra-mcp:plugin/user-agent.[method]loopback-listener.respond": trappable,
                 "entra-mcp:plugin/user-agent.[method]loopback-listener.detach": trappable,
                 "entra-mcp:plugin/user-agent.[drop]loopback-listener": trappable,
+                "entra-mcp:plugin/identity-broker.[drop]interactive-request": trappable,
                 default: async | trappable,
             },
             exports: { default: async },
@@ -31,6 +33,7 @@ macro_rules! bindings {
                 "wasi:random": wasmtime_wasi::p2::bindings::random,
                 "wasi:http": wasmtime_wasi_http::p2::bindings::http,
                 "entra-mcp:plugin/client-channel.pending-request": crate::client_channel::PendingRequest,
+                "entra-mcp:plugin/identity-broker.interactive-request": crate::identity_broker::InteractiveRequest,
                 "entra-mcp:plugin/user-agent.loopback-listener": crate::user_agent::LoopbackListener,
             },
         });

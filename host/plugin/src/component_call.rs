@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use crate::bindings::Plugin as Exports;
+use crate::bindings::Bundled as Exports;
 use crate::client_channel::ClientChannel;
 use crate::error::Error;
 use crate::instance::InstanceState;

@@ -7,9 +7,9 @@ use crate::bindings::environment as wit;
 mod settings;
 
 pub use self::settings::{
-    CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, ForwardAuthSettings, HttpSettings, RegisteredClient,
-    ServerIdentity, ServerKind, ServerSettings, Settings, SignInMethod, SignInSettings, TargetKind, TokenMode,
-    TokenSettings, ToolRule,
+    BrokerUse, CallerKind, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, ForwardAuthSettings, HttpSettings,
+    RegisteredClient, ServerIdentity, ServerKind, ServerSettings, Settings, SignInMethod, SignInSettings, TargetKind,
+    TokenMode, TokenSettings, ToolRule,
 };
 
 /// The state of an instance.

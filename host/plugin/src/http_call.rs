@@ -22,7 +22,7 @@ use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use crate::bindings::Plugin as Exports;
+use crate::bindings::Bundled as Exports;
 use crate::client_channel::NoChannel;
 use crate::component_call::no_lease;
 use crate::error::Error;

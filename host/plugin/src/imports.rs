@@ -21,10 +21,14 @@ use crate::client_metadata::{ClientMetadata, ClientMetadataCtx, NoClientMetadata
 use crate::clock::{Clock, SystemClock};
 use crate::environment::{EnvironmentCtx, Settings};
 use crate::error::Error;
+use crate::identity_broker::{
+    HasIdentityBroker, IdentityBroker, IdentityBrokerCtx, IdentityBrokerCtxView, NoIdentityBroker,
+};
 use crate::provided_tools::{NoProvidedTools, ProvidedTools, ProvidedToolsCtx};
 use crate::random::{Random, SystemRandomness};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter, RateLimiterCtx};
 use crate::secret_store::{MemoryStore, SecretStore, SecretStoreCtx};
+use crate::signatures::SignaturesCtx;
 use crate::user_agent::{HasUserAgent, LoopbackListeners, NoUserAgent, UserAgent, UserAgentCtx, UserAgentCtxView};
 
 /// Configures the capabilities of the component.
@@ -32,6 +36,7 @@ pub struct ImportsBuilder {
     pub(crate) settings: Settings,
     store: Option<Arc<dyn SecretStore>>,
     user_agent: Arc<dyn UserAgent>,
+    identity_broker: Arc<dyn IdentityBroker>,
     credential: Arc<dyn ClientCredential>,
     audit: Arc<dyn AuditSink>,
     rate_limiter: Arc<dyn RateLimiter>,
@@ -60,6 +65,13 @@ impl ImportsBuilder {
     #[must_use]
     pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
         self.user_agent = agent;
+        self
+    }
+
+    /// The identity broker of the machine; by default none. The component asks it only if its settings say so.
+    #[must_use]
+    pub fn identity_broker(mut self, broker: Arc<dyn IdentityBroker>) -> Self {
+        self.identity_broker = broker;
         self
     }
 
@@ -116,6 +128,7 @@ impl ImportsBuilder {
             settings: settings.into(),
             store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
             user_agent: self.user_agent,
+            identity_broker: self.identity_broker,
             listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
             credential: self.credential,
             audit: self.audit,
@@ -140,6 +153,7 @@ pub struct Imports {
     settings: Arc<str>,
     store: Arc<dyn SecretStore>,
     user_agent: Arc<dyn UserAgent>,
+    identity_broker: Arc<dyn IdentityBroker>,
     listeners: LoopbackListeners,
     credential: Arc<dyn ClientCredential>,
     audit: Arc<dyn AuditSink>,
@@ -157,6 +171,7 @@ impl Imports {
             settings,
             store: None,
             user_agent: Arc::new(NoUserAgent),
+            identity_broker: Arc::new(NoIdentityBroker),
             credential: Arc::new(NoCredential),
             audit: Arc::new(LogAudit),
             rate_limiter: Arc::new(NoRateLimiter),
@@ -173,11 +188,13 @@ impl Imports {
             environment: EnvironmentCtx::new(Arc::clone(&self.settings)),
             secret_store: SecretStoreCtx::new(Arc::clone(&self.store)),
             user_agent: UserAgentCtx::new(Arc::clone(&self.user_agent), self.listeners.clone()),
+            identity_broker: IdentityBrokerCtx::new(Arc::clone(&self.identity_broker), Arc::clone(&self.clock)),
             credential: ClientCredentialCtx::new(Arc::clone(&self.credential)),
             audit: AuditCtx::new(Arc::clone(&self.audit), Arc::clone(&self.clock)),
             rate_limiter: RateLimiterCtx::new(Arc::clone(&self.rate_limiter)),
             client_metadata: ClientMetadataCtx::new(Arc::clone(&self.client_metadata)),
             provided_tools: ProvidedToolsCtx::new(Arc::clone(&self.provided_tools)),
+            signatures: SignaturesCtx,
             channel: ClientChannelCtx { channel: Arc::new(NoChannel), clock: Arc::clone(&self.clock) },
         }
     }
@@ -194,11 +211,13 @@ pub struct EntraCtx {
     environment: EnvironmentCtx,
     secret_store: SecretStoreCtx,
     user_agent: UserAgentCtx,
+    identity_broker: IdentityBrokerCtx,
     credential: ClientCredentialCtx,
     audit: AuditCtx,
     rate_limiter: RateLimiterCtx,
     client_metadata: ClientMetadataCtx,
     provided_tools: ProvidedToolsCtx,
+    signatures: SignaturesCtx,
     channel: ClientChannelCtx,
 }
 
@@ -288,10 +307,23 @@ pub fn add_to_linker<T: EntraView + 'static>(linker: &mut Linker<T>) -> wasmtime
     bindings::client_metadata::add_to_linker::<T, HasSelf<_>>(linker, unstable.client_metadata(true), |state| {
         &mut state.entra().ctx.client_metadata
     })?;
+    let mut unstable = bindings::signatures::LinkOptions::default();
+    bindings::signatures::add_to_linker::<T, HasSelf<_>>(linker, unstable.signatures(true), |state| {
+        &mut state.entra().ctx.signatures
+    })?;
     let mut unstable = bindings::provided_tools::LinkOptions::default();
     bindings::provided_tools::add_to_linker::<T, HasSelf<_>>(linker, unstable.provided_tools(true), |state| {
         &mut state.entra().ctx.provided_tools
     })?;
+    let mut unstable = bindings::identity_broker::LinkOptions::default();
+    bindings::identity_broker::add_to_linker::<T, HasIdentityBroker>(
+        linker,
+        unstable.identity_broker(true),
+        |state| {
+            let EntraCtxView { ctx, table } = state.entra();
+            IdentityBrokerCtxView { ctx: &mut ctx.identity_broker, table }
+        },
+    )?;
     bindings::user_agent::add_to_linker::<T, HasUserAgent>(linker, |state| {
         let EntraCtxView { ctx, table } = state.entra();
         UserAgentCtxView { ctx: &mut ctx.user_agent, table }

@@ -145,11 +145,13 @@ pub fn grant(import: &str) -> Option<&'static str> {
         }
         "entra-mcp:plugin/client-channel" => "messages to the MCP client that called",
         "entra-mcp:plugin/user-agent" => "opening a browser, receiving its redirect on loopback",
+        "entra-mcp:plugin/identity-broker" => "tokens that the identity broker of the machine gives this application",
         "entra-mcp:plugin/audit" => "writing audit events",
         "entra-mcp:plugin/rate-limiter" => "counts of how often something was done",
         "entra-mcp:plugin/client-metadata" => {
             "public documents over https, bounded; nothing where documents of clients are of no use"
         }
+        "entra-mcp:plugin/signatures" => "verifying signatures with public keys",
         "entra-mcp:plugin/provided-tools" => "calls of the tools that the host runs; nothing where there are none",
         "entra-mcp:plugin/types" | "entra-mcp:plugin/tool-types" | "entra-mcp:plugin/delegation" => "types only",
         "wasi:http/outgoing-handler" => "requests to the configured authority and Graph only",

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use crate::bindings::{Plugin as Exports, PluginPre};
+use crate::bindings::{Bundled as Exports, BundledPre};
 use crate::client_channel::ClientChannel;
 use crate::error::Error;
 use crate::instance::{InstanceResources, InstanceState, Runaway, link};
@@ -108,7 +108,7 @@ struct PoolCounts {
 
 /// The pool.
 pub(crate) struct InstancePool {
-    pre: PluginPre<InstanceState>,
+    pre: BundledPre<InstanceState>,
     world: Arc<InstanceResources>,
     limits: PoolLimits,
     permits: Arc<Semaphore>,
@@ -147,7 +147,7 @@ impl InstancePool {
     ) -> Result<Self, Error> {
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(Error::Engine)?;
-        let pre = linker.instantiate_pre(component).and_then(PluginPre::new).map_err(Error::Component)?;
+        let pre = linker.instantiate_pre(component).and_then(BundledPre::new).map_err(Error::Component)?;
         let ticker = Ticker::start(engine).map_err(Error::Thread)?;
         Ok(Self::of(pre, Arc::new(world), limits, Arc::new(ticker)))
     }
@@ -158,7 +158,7 @@ impl InstancePool {
     }
 
     fn of(
-        pre: PluginPre<InstanceState>,
+        pre: BundledPre<InstanceState>,
         world: Arc<InstanceResources>,
         limits: PoolLimits,
         ticker: Arc<Ticker>,

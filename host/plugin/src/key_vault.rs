@@ -3,7 +3,8 @@
 //!
 //! The address of the vault is configuration, so its addresses may be private (private endpoints); the component never
 //! learns of it, and its requests do not go this way. The token goes to the configured vault alone: an answer that names
-//! another one is refused, and redirects are not followed.
+//! another one is refused, and redirects are not followed. What is wrapped and unwrapped, and tokens, are erased from memory
+//! when they were used, but for what the libraries of HTTP and TLS have in their buffers.
 //!
 //! Why not the crates `azure_security_keyvault_*`: `docs/src/explanation/credentials.md`.
 
@@ -18,14 +19,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use url::{Host, Url};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::clock::{self, Clock};
 use crate::outbound_http::{ErrorChain, TimedConnector, read_certificates, tls_config};
@@ -38,6 +42,7 @@ pub use data_key::VaultKeyFile;
 
 /// The version of the REST API.
 const API_VERSION: &str = "7.4";
+const API_VERSION_PARAMETER: &str = "api-version";
 
 /// Time to resolve, connect and finish the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +55,13 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest answer in bytes: a page of versions has some 10 KiB.
 pub(crate) const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
+/// Most pages of a list that are read: 200 versions, as the vault puts 25 into a page. Certificates are renewed every few
+/// months.
+const MAX_PAGES: usize = 8;
+
+/// What a request for an operation has besides its value, in bytes.
+const OPERATION_FRAME_BYTES: usize = 128;
 
 /// Most characters of what the vault says that are shown.
 const MAX_SAID: usize = 200;
@@ -268,6 +280,15 @@ pub struct VaultCertificateFacts {
     pub key: VaultObject,
 }
 
+/// A version of a certificate, as the vault lists it.
+pub(crate) struct ListedVersion {
+    pub(crate) object: VaultObject,
+    /// SHA-1, as base64url.
+    pub(crate) thumbprint: String,
+    /// Unix time in seconds.
+    pub(crate) expires: Option<u64>,
+}
+
 impl KeyVault {
     /// A client with these tokens. `ca_file` (PEM) adds roots of trust to the system's.
     pub fn new(
@@ -283,7 +304,7 @@ impl KeyVault {
 
     /// Reads a certificate: the newest version, unless the object names one.
     pub async fn certificate(&self, object: &VaultObject) -> Result<VaultCertificateFacts, VaultFault> {
-        let answer = self.ask(object, Method::GET, object.url(None), None, "read the certificate").await?;
+        let answer: Value = self.ask(object, Method::GET, object.url(None), None, "read the certificate").await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str);
         let der = text("cer").and_then(|cer| base64::engine::general_purpose::STANDARD.decode(cer).ok());
         let der = der.ok_or(VaultFault::Malformed("there is no certificate in the answer"))?;
@@ -292,21 +313,29 @@ impl KeyVault {
         Ok(VaultCertificateFacts { der, key })
     }
 
-    /// The enabled versions of a certificate, the newest first, each with its SHA-1 thumbprint as base64url.
-    pub async fn versions(&self, object: &VaultObject) -> Result<Vec<(VaultObject, String)>, VaultFault> {
+    /// The enabled versions of a certificate, the newest first.
+    pub(crate) async fn versions(&self, object: &VaultObject) -> Result<Vec<ListedVersion>, VaultFault> {
         let newest = VaultObject { version: None, ..object.clone() };
-        let url = newest.url(Some("versions"));
-        let answer = self.ask(object, Method::GET, url, None, "list the versions of the certificate").await?;
-        let mut found: Vec<_> = answer.get("value").and_then(Value::as_array).into_iter().flatten().collect();
+        let first = newest.url(Some("versions"));
+        let (mut listed, mut page) = (Vec::new(), Some(first.clone()));
+        for _ in 0..MAX_PAGES {
+            let Some(url) = page else { break };
+            let answer: Value =
+                self.ask(object, Method::GET, url, None, "list the versions of the certificate").await?;
+            listed.extend(answer.get("value").and_then(Value::as_array).into_iter().flatten().cloned());
+            let next = answer.get("nextLink").and_then(Value::as_str).filter(|next| !next.is_empty());
+            page = next.map(|next| next_page(&first, next)).transpose()?;
+        }
         let attribute = |version: &Value, name: &str| version.pointer(&format!("/attributes/{name}")).cloned();
-        found.retain(|version| attribute(version, "enabled") != Some(Value::Bool(false)));
-        found.sort_by_key(|version| std::cmp::Reverse(attribute(version, "created").and_then(|at| at.as_u64())));
+        let time = |version: &Value, name: &str| attribute(version, name).and_then(|at| at.as_u64());
+        listed.retain(|version| attribute(version, "enabled") != Some(Value::Bool(false)));
+        listed.sort_by_key(|version| std::cmp::Reverse(time(version, "created")));
         let text = |version: &Value, name: &str| version.get(name).and_then(Value::as_str).map(str::to_owned);
         let of = |version: &Value| {
             let named = object.sibling(&text(version, "id")?, VaultCollection::Certificates)?;
-            Some((named, text(version, "x5t")?))
+            Some(ListedVersion { object: named, thumbprint: text(version, "x5t")?, expires: time(version, "exp") })
         };
-        Ok(found.into_iter().filter_map(of).collect())
+        Ok(listed.iter().filter_map(of).collect())
     }
 
     /// Signs a SHA-256 digest (PS256).
@@ -320,7 +349,7 @@ impl KeyVault {
         if key.version.is_some() {
             return Ok(key.clone());
         }
-        let answer = self.ask(key, Method::GET, key.url(None), None, "read the key").await?;
+        let answer: Value = self.ask(key, Method::GET, key.url(None), None, "read the key").await?;
         let id = answer.pointer("/key/kid").and_then(Value::as_str);
         let newest = id.and_then(|id| key.sibling(id, VaultCollection::Keys));
         let newest = newest.filter(|newest| newest.version.is_some() && newest.name == key.name);
@@ -346,29 +375,32 @@ impl KeyVault {
         value: &[u8],
         told: &'static str,
     ) -> Result<(Zeroizing<Vec<u8>>, VaultObject), VaultFault> {
+        let unreadable = || VaultFault::Malformed("there is no value in the answer");
         let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(value));
-        let body = Zeroizing::new(json!({ "alg": algorithm, "value": &*encoded }).to_string());
-        let answer = self.ask(key, Method::POST, key.url(Some(operation)), Some(&body), told).await?;
-        let result = answer.get("value").and_then(Value::as_str).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let by = answer.get("kid").and_then(Value::as_str).and_then(|kid| key.sibling(kid, VaultCollection::Keys));
-        let by = by.filter(|by| by.name == key.name).ok_or(VaultFault::Malformed("the answer is of another key"))?;
-        let result = result.ok_or(VaultFault::Malformed("there is no value in the answer"))?;
-        Ok((Zeroizing::new(result), by))
+        let mut body = Zeroizing::new(Vec::with_capacity(encoded.len().saturating_add(OPERATION_FRAME_BYTES)));
+        let request = Operation { alg: algorithm, value: &encoded };
+        serde_json::to_writer(&mut *body, &request)
+            .map_err(|_| VaultFault::Malformed("the request cannot be written"))?;
+        let body = Bytes::from_owner(body);
+        let answer: Operated = self.ask(key, Method::POST, key.url(Some(operation)), Some(body), told).await?;
+        let result = Zeroizing::new(URL_SAFE_NO_PAD.decode(answer.value.as_bytes()).map_err(|_| unreadable())?);
+        let by = key.sibling(&answer.kid, VaultCollection::Keys).filter(|by| by.name == key.name);
+        Ok((result, by.ok_or(VaultFault::Malformed("the answer is of another key"))?))
     }
 
-    async fn ask(
+    async fn ask<T: DeserializeOwned>(
         &self,
         object: &VaultObject,
         method: Method,
         mut url: Url,
-        body: Option<&str>,
+        body: Option<Bytes>,
         told: &'static str,
-    ) -> Result<Value, VaultFault> {
-        url.query_pairs_mut().append_pair("api-version", API_VERSION);
+    ) -> Result<T, VaultFault> {
+        url.query_pairs_mut().append_pair(API_VERSION_PARAMETER, API_VERSION);
         let mut retried = false;
         let (status, headers, body) = loop {
             let token = self.tokens.token().await.map_err(VaultFault::NoToken)?;
-            let answer = self.send(object, method.clone(), &url, body, &token).await?;
+            let answer = self.send(object, method.clone(), &url, body.clone(), &token).await?;
             let passing = answer.0 == StatusCode::TOO_MANY_REQUESTS || answer.0.is_server_error();
             if !passing || retried {
                 break answer;
@@ -376,11 +408,11 @@ impl KeyVault {
             retried = true;
             clock::sleep(&*self.clock, RETRY_PAUSE).await;
         };
-        let parsed = serde_json::from_slice::<Value>(&body);
         if status == StatusCode::OK {
-            return parsed.map_err(|_| VaultFault::Malformed("it is no JSON"));
+            return serde_json::from_slice(&body)
+                .map_err(|_| VaultFault::Malformed("it is not the JSON that is documented"));
         }
-        let (vault, said) = (object.host().to_owned(), said(&parsed.unwrap_or_default()));
+        let (vault, said) = (object.host().to_owned(), said(&serde_json::from_slice(&body).unwrap_or_default()));
         Err(match status.as_u16() {
             401 => VaultFault::Unauthorised { vault, said, authority: authority(&headers) },
             403 => VaultFault::Forbidden { vault, operation: told, said },
@@ -394,35 +426,83 @@ impl KeyVault {
         object: &VaultObject,
         method: Method,
         url: &Url,
-        body: Option<&str>,
+        body: Option<Bytes>,
         token: &str,
     ) -> Result<(StatusCode, HeaderMap, Zeroizing<Vec<u8>>), VaultFault> {
         let unreachable = |reason: String| VaultFault::Unreachable { vault: object.host().to_owned(), reason };
-        let mut request =
-            Request::new(Full::new(body.map(|body| Bytes::copy_from_slice(body.as_bytes())).unwrap_or_default()));
+        let has_body = body.is_some();
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
         *request.method_mut() = method;
         *request.uri_mut() = url.as_str().parse().map_err(|_| VaultFault::Address(url.to_string()))?;
-        let bearer = Zeroizing::new(format!("Bearer {token}"));
-        let mut bearer = HeaderValue::from_str(&bearer)
+        let bearer = Bytes::from_owner(Zeroizing::new(format!("Bearer {token}")));
+        let mut bearer = HeaderValue::from_maybe_shared(bearer)
             .map_err(|_| VaultFault::NoToken("it cannot be sent as a header".to_owned()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
-        if body.is_some() {
+        if has_body {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let exchange = async {
             let response = self.client.request(request).await;
             let response = response.map_err(|error| unreachable(ErrorChain(&error).to_string()))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|_| VaultFault::Malformed("the answer broke off, or is too long"))?;
-            Ok((head.status, head.headers, Zeroizing::new(body.to_bytes().to_vec())))
+            let body = secret_body(body, MAX_ANSWER_BYTES).await;
+            let body = body.ok_or(VaultFault::Malformed("the answer broke off, or is too long"))?;
+            Ok((head.status, head.headers, body))
         };
         match tokio::time::timeout(TOTAL_TIMEOUT, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(unreachable(format!("no answer within {} seconds", TOTAL_TIMEOUT.as_secs()))),
         }
     }
+}
+
+/// What an operation with a key is asked for.
+#[derive(Serialize)]
+struct Operation<'a> {
+    alg: &'a str,
+    value: &'a str,
+}
+
+/// What came of it.
+#[derive(Deserialize)]
+struct Operated {
+    kid: String,
+    /// As base64url.
+    #[serde(deserialize_with = "zeroizing")]
+    value: Zeroizing<String>,
+}
+
+/// Reads a text that is erased when it was used.
+pub(crate) fn zeroizing<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(from).map(Zeroizing::new)
+}
+
+/// Reads a body that may have a secret in it. The frames in which it comes are erased as well, where nothing else holds them.
+/// `None`: it broke off, or is longer than `most`.
+pub(crate) async fn secret_body<B: Body<Data = Bytes> + Unpin>(mut body: B, most: usize) -> Option<Zeroizing<Vec<u8>>> {
+    // It does not grow, which would leave copies behind.
+    let mut whole = Zeroizing::new(Vec::with_capacity(most));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if whole.len().saturating_add(data.len()) > most {
+            return None;
+        }
+        whole.extend_from_slice(&data);
+        if let Ok(mut data) = data.try_into_mut() {
+            data.as_mut().zeroize();
+        }
+    }
+    Some(whole)
+}
+
+/// The next page of a list that begins at `first`. The token for the vault goes along, so it is a part of the same list.
+fn next_page(first: &Url, next: &str) -> Result<Url, VaultFault> {
+    let next = Url::parse(next).ok().filter(|next| next.origin() == first.origin() && next.path() == first.path());
+    let next = next.ok_or(VaultFault::Malformed("the next page of a list is elsewhere"))?;
+    let mut url = first.clone();
+    url.query_pairs_mut().extend_pairs(next.query_pairs().filter(|(name, _)| name != API_VERSION_PARAMETER));
+    Ok(url)
 }
 
 /// A client for https, and for plain http, which addresses have on loopback alone.

@@ -50,6 +50,7 @@ pub mod gatekeeper;
 mod guest_output;
 #[cfg(feature = "pool")]
 mod http_call;
+pub mod identity_broker;
 pub mod imports;
 mod instance;
 #[cfg(feature = "pool")]
@@ -70,6 +71,7 @@ pub mod random;
 pub mod rate_limiter;
 pub mod secret_store;
 pub mod sign_in;
+mod signatures;
 #[cfg(feature = "pool")]
 pub mod token_renewal;
 pub mod token_validator;

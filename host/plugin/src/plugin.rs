@@ -22,6 +22,7 @@ use crate::component_call::{call_in, new_correlation_id};
 use crate::delegations::Delegations;
 use crate::environment::Settings;
 use crate::error::Error;
+use crate::identity_broker::IdentityBroker;
 use crate::imports::{Imports, ImportsBuilder};
 use crate::instance::{InstanceResources, MAX_MEMORY_BYTES};
 use crate::instance_pool::{InstancePool, PoolLimits, PoolStatistics};
@@ -189,6 +190,20 @@ impl Plugin {
         .await
     }
 
+    /// The page of Entra ID that ends the person's session in the browser, for a signed-in account.
+    pub async fn sign_out_url(
+        &self,
+        home_account_id: &str,
+        post_logout_redirect_uri: Option<&str>,
+    ) -> Result<String, Error> {
+        self.judged(None, Arc::new(NoChannel), async |exports, store| {
+            let page = exports.entra_mcp_plugin_sign_in();
+            let page = page.call_sign_out_url(store, home_account_id, post_logout_redirect_uri).await?;
+            Ok(page.map_err(SignInError::from).map_err(Error::from))
+        })
+        .await
+    }
+
     /// Forgets an account and all its records.
     pub async fn sign_out(&self, home_account_id: &str) -> Result<(), Error> {
         self.judged(None, Arc::new(NoChannel), async |exports, store| {
@@ -255,7 +270,7 @@ impl Plugin {
         correlation_id: impl Into<Option<String>>,
         channel: Arc<dyn ClientChannel>,
         call: impl AsyncFnOnce(
-            &crate::bindings::Plugin,
+            &crate::bindings::Bundled,
             &mut wasmtime::Store<crate::instance::InstanceState>,
         ) -> wasmtime::Result<Result<T, Error>>,
     ) -> Result<T, Error> {
@@ -267,7 +282,7 @@ impl Plugin {
         correlation_id: impl Into<Option<String>>,
         channel: Arc<dyn ClientChannel>,
         call: impl AsyncFnOnce(
-            &crate::bindings::Plugin,
+            &crate::bindings::Bundled,
             &mut wasmtime::Store<crate::instance::InstanceState>,
         ) -> wasmtime::Result<T>,
     ) -> Result<T, Error> {
@@ -374,6 +389,13 @@ impl PluginBuilder {
     #[must_use]
     pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
         self.imports = self.imports.user_agent(agent);
+        self
+    }
+
+    /// The identity broker of the machine; by default none. The component asks it only if its settings say so.
+    #[must_use]
+    pub fn identity_broker(mut self, broker: Arc<dyn IdentityBroker>) -> Self {
+        self.imports = self.imports.identity_broker(broker);
         self
     }
 

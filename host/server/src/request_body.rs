@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -10,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::activity::{Activity, InFlight};
 use super::refusal::Refusal;
@@ -20,14 +22,36 @@ use super::shares::Share;
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
     pub(super) share: Share,
-    /// Part of it is not read, so the connection ends with the answer.
-    pub(super) closes: bool,
+}
+
+/// What is left of the body of a request whose answer does not depend on it.
+#[derive(Default)]
+pub(super) enum Rest {
+    /// Nothing, or so little that it is read and forgotten.
+    #[default]
+    Little,
+    /// More than is read: the connection ends with the answer.
+    Much,
+    /// The request does not say. It is much when this says so.
+    Undeclared(oneshot::Receiver<()>),
+}
+
+impl Rest {
+    /// Whether more is left than is read, as far as that turns out within `time`.
+    #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
+    pub(super) async fn reaches_much(self, time: Duration) -> bool {
+        match self {
+            Self::Little => false,
+            Self::Much => true,
+            Self::Undeclared(much) => matches!(tokio::time::timeout(time, much).await, Ok(Ok(()))),
+        }
+    }
 }
 
 impl Whole {
     pub(super) fn empty(shared: &Shared, client: IpAddr) -> Self {
         // Nothing that is empty is displaced.
-        Self { bytes: Bytes::new(), share: shared.buffered.share(Some(client), &Arc::default()), closes: false }
+        Self { bytes: Bytes::new(), share: shared.buffered.share(Some(client), &Arc::default()) }
     }
 }
 
@@ -111,33 +135,39 @@ pub(super) async fn read(
         return Err(busy());
     }
     let bytes = if more.is_empty() { first } else { more.freeze() };
-    Ok(Whole { bytes, share, closes: false })
+    Ok(Whole { bytes, share })
 }
 
 /// Reads a body that is not needed, up to its bounds, and keeps nothing of it, while the answer is made and sent. Returns
-/// whether it is not going to be read whole.
+/// what is left of it.
 #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
-pub(super) fn forget(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming, in_flight: &InFlight) -> bool {
+pub(super) fn forget(shared: &Arc<Shared>, headers: &HeaderMap, mut body: Incoming, in_flight: &InFlight) -> Rest {
     if body.is_end_stream() {
-        return false;
+        return Rest::Little;
     }
     let limits = &shared.options.limits;
     let (mut left, time) = (limits.unneeded_bytes, limits.unneeded_time);
+    let declared = declared(headers);
     // A client that waits for `100 Continue` sends nothing if it gets the answer instead.
-    if headers.contains_key(EXPECT) || declared(headers).is_some_and(|declared| declared > left as u64) {
-        return true;
+    if headers.contains_key(EXPECT) || declared.is_some_and(|declared| declared > left as u64) {
+        return Rest::Much;
     }
     let in_flight = in_flight.clone();
+    let (much, rest) = oneshot::channel();
     tokio::spawn(async move {
         let _in_flight = in_flight;
         let reading = async {
             while let Some(Ok(frame)) = body.frame().await {
-                let Some(after) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+                let Some(after) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
+                    // Nothing waits for it any more where the answer was sent before.
+                    let _ = much.send(());
+                    return;
+                };
                 left = after;
             }
         };
         // Whatever has not come by then ends the connection, which cannot be used for another request.
         let _ = tokio::time::timeout(time, reading).await;
     });
-    false
+    if declared.is_some() { Rest::Little } else { Rest::Undeclared(rest) }
 }

@@ -27,7 +27,7 @@ use super::client_address::{client_address, misnamed};
 use super::handler::BodyNeed;
 use super::observer::Observed;
 use super::refusal::Refusal;
-use super::request_body::{self, Whole};
+use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
 use super::untaken::Watched;
@@ -52,16 +52,19 @@ pub(super) async fn answer(
     let https = shared.acceptor.is_some();
     let observed = shared.options.observer.request(request.method(), &path, https, request.headers());
     let mut observed = Observed(observed);
-    let handled = match received(shared, peer, request, &in_flight).await {
+    let mut rest = Rest::default();
+    let handled = match received(shared, peer, request, &in_flight, &mut rest).await {
         Err(refusal) => Err(refusal),
         Ok(received) => {
             observed.received(received.request.body());
             observed.run(handled(shared, received, &in_flight)).instrument(observed.log_span()).await
         }
     };
-    let closes = handled.as_ref().map_or_else(|refusal| refusal.closes, |(_, holds)| holds.closes);
+    // The connection of a proxy is for other clients as well, and does not wait: the proxy bounds its clients.
+    let pause = if shared.is_proxy(peer) { Duration::ZERO } else { shared.options.limits.unread_pause };
+    let closes = handled.as_ref().is_err_and(|refusal| refusal.closes) || rest.reaches_much(pause).await;
     if closes {
-        tokio::time::sleep(shared.options.limits.unread_pause).await;
+        tokio::time::sleep(pause).await;
     }
     match handled {
         Ok((response, holds)) => {
@@ -70,7 +73,7 @@ pub(super) async fn answer(
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
             let shared = Arc::clone(shared);
             let mut response = response;
-            if holds.closes && version != Version::HTTP_2 {
+            if closes && version != Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response.map(|body| {
@@ -89,7 +92,7 @@ pub(super) async fn answer(
         Err(refusal) => {
             observed.answered(refusal.status);
             let _in_trace = observed.log_span().entered();
-            refused(shared, refusal, version).map(|body| {
+            refused(shared, Refusal { closes, ..refusal }, version).map(|body| {
                 let (holds, shared) = (Holds::default(), Arc::clone(shared));
                 let written = Written { body, deadline: None, observed, holds, shared };
                 Answer { content: Content::Whole(written), _in_flight: in_flight }
@@ -132,32 +135,32 @@ struct Received {
     place: Option<StreamPlace>,
     /// Time to the answer.
     time: Duration,
-    closes: bool,
 }
 
+/// `rest` becomes what is left of the request, also if that is refused.
 async fn received(
     shared: &Arc<Shared>,
     peer: IpAddr,
     request: Request<Incoming>,
     in_flight: &InFlight,
+    rest: &mut Rest,
 ) -> Result<Received, Refusal> {
     let (mut parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
     let (client, path) = match screened(shared, peer, &mut parts).await {
         Ok(screened) => screened,
         Err(refusal) => {
-            request_body::forget(shared, &parts.headers, body, in_flight);
+            *rest = request_body::forget(shared, &parts.headers, body, in_flight);
             return Err(refusal);
         }
     };
-    let Whole { bytes, share: buffered, closes } = match shared.handler.body_need(&parts.method, &path, &parts.headers)
-    {
+    let Whole { bytes, share: buffered } = match shared.handler.body_need(&parts.method, &path, &parts.headers) {
         BodyNeed::UpTo(most) => request_body::read(shared, client, &parts.headers, body, most).await?,
         BodyNeed::Nothing => {
-            let closes = request_body::forget(shared, &parts.headers, body, in_flight);
+            *rest = request_body::forget(shared, &parts.headers, body, in_flight);
             parts.headers.remove(CONTENT_LENGTH);
             parts.headers.remove(TRANSFER_ENCODING);
-            Whole { closes, ..Whole::empty(shared, client) }
+            Whole::empty(shared, client)
         }
     };
     // The stream takes its place before it takes an instance: a stream without a place must not hold up other requests.
@@ -170,7 +173,7 @@ async fn received(
         None
     };
     let time = shared.handler.request_time(&parts.method, &path).unwrap_or(shared.options.limits.request_time);
-    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, time, closes })
+    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, time })
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
@@ -202,7 +205,7 @@ async fn handled(
     received: Received,
     in_flight: &InFlight,
 ) -> Result<(Response<HttpBody>, Holds), Refusal> {
-    let Received { request, mut buffered, place, time, closes } = received;
+    let Received { request, mut buffered, place, time } = received;
     let handled = in_flight.handled();
     let answered = tokio::time::timeout(time, shared.handler.handle_http(request)).await;
     let response = answered
@@ -217,7 +220,6 @@ async fn handled(
     });
     let holds = Holds {
         place: place.filter(|_| is_stream),
-        closes,
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
     };
@@ -320,8 +322,6 @@ impl Drop for StreamPlace {
 #[derive(Default)]
 struct Holds {
     place: Option<StreamPlace>,
-    /// The connection ends with the answer, because part of the request is not read.
-    closes: bool,
     _buffered: Option<Share>,
     _handled: Option<Handled>,
 }

@@ -109,7 +109,7 @@ impl HttpHandler for Component {
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
         self.seen.lock().unwrap().push(request);
         match path.as_str() {
-            "/wait" | "/long" => {
+            "/wait" | "/long" | "/wait-without-body" => {
                 let guard = self.guard();
                 self.begun.notify_one();
                 self.go_on.notified().await;
@@ -144,7 +144,7 @@ impl HttpHandler for Component {
 
     fn body_need(&self, _method: &Method, path: &str, _headers: &HeaderMap) -> BodyNeed {
         match path {
-            "/nothing" => BodyNeed::Nothing,
+            "/nothing" | "/sse" | "/relay" | "/wait-without-body" => BodyNeed::Nothing,
             "/small" => BodyNeed::UpTo(4),
             _ => BodyNeed::UpTo(usize::MAX),
         }

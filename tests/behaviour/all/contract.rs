@@ -13,13 +13,16 @@ use wit_parser::{
 const NAME: &str = "entra-mcp:plugin@0.2.0";
 
 /// Interfaces that may only be used where their feature is enabled.
-const UNSTABLE: [&str; 8] = [
+const UNSTABLE: [&str; 11] = [
     "client-metadata",
     "delegation",
     "gatekeeper",
+    "identity-broker",
     "lifecycle",
     "provided-tools",
     "rate-limiter",
+    "sign-out-url",
+    "signatures",
     "tool-catalog",
     "whole-requests",
 ];
@@ -249,7 +252,7 @@ fn the_smaller_worlds_are_parts_of_the_whole_one() {
 #[test]
 fn the_component_imports_and_exports_what_the_world_declares() {
     let (resolve, package) = contract();
-    let declared = world(&resolve, package, "plugin");
+    let declared = world(&resolve, package, "bundled");
     let DecodedWasm::Component(component, built) = decode(BUNDLED_COMPONENT).unwrap() else {
         panic!("a component was expected");
     };

@@ -25,9 +25,15 @@ mod host;
 mod middleware;
 #[cfg(test)]
 #[cfg(unix)]
+mod packaging;
+#[cfg(test)]
+#[cfg(unix)]
 mod proxies;
 #[cfg(test)]
 mod remote;
+#[cfg(test)]
+#[cfg(unix)]
+mod setup;
 #[cfg(test)]
 mod sign_in;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{BatchSize, Criterion};
 use entra_mcp_plugin::Plugin;
-use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::environment::{BrokerUse, ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use entra_mcp_plugin::outbound_http::OutboundHttp;
 use entra_mcp_plugin::token_validator::Requirements;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -114,7 +114,12 @@ fn plugin(issuer: &Issuer, component: &'static [u8]) -> Plugin {
         authority: AUTHORITY.into(),
         graph: "https://graph.microsoft.com".into(),
         graph_resource: "https://graph.microsoft.com".into(),
-        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 60, account: None },
+        sign_in: SignInSettings {
+            method: SignInMethod::Automatic,
+            timeout_seconds: 60,
+            account: None,
+            broker: BrokerUse::Off,
+        },
         token: TokenSettings {
             audiences: vec![CLIENT.into()],
             allowed_tenants: Vec::new(),

@@ -72,6 +72,8 @@ pub struct Policy {
     /// Whether the `jti` of a client assertion may be used once only. Entra ID accepts an assertion again, and MSAL
     /// keeps one for minutes, so this is off unless a test wants to see fresh ones.
     pub refuse_replayed_assertions: bool,
+    /// Whether users that are no administrators may register applications, as in a new tenant.
+    pub users_register_applications: bool,
     /// Groups above this number are left out of a token and replaced by the overage claims.
     pub groups_in_token: usize,
     /// The `iss` of v1 tokens; `{tenantid}` stands for the tenant.
@@ -95,6 +97,7 @@ impl Default for Policy {
             clock_skew: 5 * 60,
             refresh_token_reuse: true,
             refuse_replayed_assertions: false,
+            users_register_applications: true,
             groups_in_token: 200,
             v1_issuer: "https://sts.windows.net/{tenantid}/".to_owned(),
         }
@@ -273,6 +276,10 @@ pub struct Application {
     /// Delegated permissions configured on the registration, as full scopes; what `.default` means.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Permissions that count as consented to, also those that need an administrator, as full scopes: what Microsoft has
+    /// given its own applications in advance.
+    #[serde(default)]
+    pub preauthorized: Vec<String>,
     /// Only users with a role may sign in (50105).
     #[serde(default)]
     pub assignment_required: bool,
@@ -289,6 +296,34 @@ pub struct Application {
     /// such a token has no scopes, and its own object as the subject.
     #[serde(default = "yes")]
     pub idtyp_for_applications: bool,
+    /// There is no service principal in the home tenant yet, as after a registration through Graph: the application gets
+    /// no token for itself (7000229).
+    #[serde(default)]
+    pub without_service_principal: bool,
+    /// Object ids of the users that may change the registration without being an administrator.
+    #[serde(default)]
+    pub owners: Vec<String>,
+    /// What Graph was told of the registration besides all that.
+    #[serde(default)]
+    pub registration: Registration,
+}
+
+/// What Graph shows of a registration and no sign-in depends on: ids, texts, and what is disabled.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registration {
+    /// `createdDateTime`, in seconds since 1970.
+    pub created: i64,
+    /// `api.oauth2PermissionScopes`, as they were written.
+    pub scopes: Vec<Value>,
+    /// `appRoles`, as they were written.
+    pub roles: Vec<Value>,
+    /// `groupMembershipClaims`, as it was written.
+    pub group_membership_claims: Option<String>,
+    /// `optionalClaims`, as it was written.
+    pub optional_claims: Option<Value>,
+    /// `requiredResourceAccess`, as it was written.
+    pub required_resource_access: Option<Vec<Value>>,
 }
 
 fn two() -> u8 {
@@ -314,6 +349,9 @@ pub struct Secret {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FederatedCredential {
+    /// Its name at Graph; without one, a number.
+    #[serde(default)]
+    pub name: String,
     /// The issuer, compared exactly. `{base}` stands for the emulator's own address, to trust its managed identities.
     pub issuer: String,
     /// The subject, compared exactly.
@@ -522,5 +560,11 @@ impl Application {
     pub(crate) fn is_confidential(&self) -> bool {
         self.blueprint.is_some()
             || !(self.secrets.is_empty() && self.certificates.is_empty() && self.federated_credentials.is_empty())
+    }
+
+    /// Whether Graph was told that tokens of this kind have this optional claim.
+    pub(crate) fn asks_for(&self, kind: &str, claim: &str) -> bool {
+        let claims = self.registration.optional_claims.as_ref().and_then(|claims| claims.get(kind)?.as_array());
+        claims.is_some_and(|claims| claims.iter().any(|one| one["name"] == claim))
     }
 }

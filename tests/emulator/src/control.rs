@@ -139,6 +139,11 @@ impl Control {
         })
     }
 
+    /// All registrations, as they are now.
+    pub fn applications(&self) -> Vec<Application> {
+        self.world.config().applications.clone()
+    }
+
     /// Changes lifetimes and other rules.
     pub fn change_policy(&self, change: impl FnOnce(&mut Policy)) {
         self.world.change_config(|config| change(&mut config.policy));
@@ -225,6 +230,16 @@ impl Control {
     /// Where watched texts were, and in how many requests.
     pub fn sightings(&self) -> BTreeMap<Sighting, u64> {
         self.world.log().sightings()
+    }
+
+    /// From now on, remembers every token and code that is issued.
+    pub fn keep_issued(&self) {
+        self.world.log().keep_issued();
+    }
+
+    /// What was issued since [`Control::keep_issued`]: access, refresh and ID tokens, authorization codes, device codes.
+    pub fn issued(&self) -> Vec<String> {
+        self.world.log().issued()
     }
 
     /// Mints a token of an external issuer.

@@ -46,6 +46,16 @@ pub enum Endpoint {
     GraphPhoto,
     /// `$batch`
     GraphBatch,
+    /// `/graph/v1.0/applications` and one of them
+    GraphApplications,
+    /// `federatedIdentityCredentials` of an application
+    GraphFederatedCredentials,
+    /// `/graph/v1.0/servicePrincipals` and one of them
+    GraphServicePrincipals,
+    /// `appRoleAssignedTo` and `appRoleAssignments` of a service principal
+    GraphRoleAssignments,
+    /// `/graph/v1.0/oauth2PermissionGrants` and one of them
+    GraphPermissionGrants,
     /// Anything else below `/graph`.
     GraphOther,
     /// Anything else.
@@ -87,6 +97,11 @@ impl Endpoint {
                 | Self::GraphMessages
                 | Self::GraphPhoto
                 | Self::GraphBatch
+                | Self::GraphApplications
+                | Self::GraphFederatedCredentials
+                | Self::GraphServicePrincipals
+                | Self::GraphRoleAssignments
+                | Self::GraphPermissionGrants
                 | Self::GraphOther
         )
     }
@@ -98,6 +113,20 @@ impl Endpoint {
             ["v1.0", "$batch"] => Self::GraphBatch,
             ["v1.0", "users"] => Self::GraphUsers,
             ["v1.0", "users", _] => Self::GraphUser,
+            ["v1.0", first, .., "federatedIdentityCredentials"]
+            | ["v1.0", first, .., "federatedIdentityCredentials", _]
+                if first.starts_with("applications") =>
+            {
+                Self::GraphFederatedCredentials
+            }
+            ["v1.0", first, .., "appRoleAssignedTo" | "appRoleAssignments"]
+                if first.starts_with("servicePrincipals") =>
+            {
+                Self::GraphRoleAssignments
+            }
+            ["v1.0", first, ..] if first.starts_with("applications") => Self::GraphApplications,
+            ["v1.0", first, ..] if first.starts_with("servicePrincipals") => Self::GraphServicePrincipals,
+            ["v1.0", "oauth2PermissionGrants", ..] => Self::GraphPermissionGrants,
             ["v1.0", "me", rest @ ..] | ["v1.0", "users", _, rest @ ..] => match rest {
                 ["memberOf" | "transitiveMemberOf"] | ["memberOf" | "transitiveMemberOf", _] => Self::GraphMemberOf,
                 ["getMemberObjects" | "getMemberGroups"] => Self::GraphMemberObjects,

@@ -7,7 +7,7 @@
 //!
 //! **What it is not.** Nothing here is secure: passwords, secrets and keys are public, random values are predictable.
 //! It therefore listens on loopback only. It has no B2C, no SAML or WS-Federation, no implicit flow, no password grant, no
-//! brokers, and no writing to the directory. Conditional access is one setting of each user, not a policy engine.
+//! brokers, and no writing to the directory besides app registrations. Conditional access is one setting of each user, not a policy engine.
 //!
 //! [`user_agent`] is a headless browser that signs in at it. The program uses both, for `entra-mcp emulator` and
 //! `entra-mcp demo`; so nothing here panics or prints.
@@ -59,7 +59,7 @@ pub use arguments::{Arguments, ArgumentsError};
 pub use clock::Clock;
 pub use config::{
     Announce, Application, Audience, CONSUMERS_TENANT, Config, ConfigError, FederatedCredential, GRAPH_APP_ID,
-    GraphPermissions, Guest, ManagedIdentity, Policy, Requirement, Scope, Secret, Tenant, User,
+    GraphPermissions, Guest, ManagedIdentity, Policy, Registration, Requirement, Scope, Secret, Tenant, User,
 };
 pub use control::{Control, ControlError, FederatedToken};
 pub use device_code::{DeviceOutcome, DeviceScript};

@@ -125,7 +125,9 @@ async fn handle(
     world.log().record(endpoint, &incoming);
     let fault = world.faults().strike(endpoint, &incoming);
     let Some(fault) = fault else {
-        return Ok(response(&world, dispatch(&world, endpoint, tenant, &incoming), None));
+        let reply = dispatch(&world, endpoint, tenant, &incoming);
+        world.log().note_issued(&reply);
+        return Ok(response(&world, reply, None));
     };
     if fault.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
@@ -134,6 +136,7 @@ async fn handle(
         return Err(Dropped);
     }
     let reply = fault.reply(endpoint).unwrap_or_else(|| dispatch(&world, endpoint, tenant, &incoming));
+    world.log().note_issued(&reply);
     Ok(response(&world, fault.alter(reply), fault.truncate_body))
 }
 
@@ -159,6 +162,11 @@ fn dispatch(world: &World, endpoint: Endpoint, tenant: &str, incoming: &Incoming
         | Endpoint::GraphMessages
         | Endpoint::GraphPhoto
         | Endpoint::GraphBatch
+        | Endpoint::GraphApplications
+        | Endpoint::GraphFederatedCredentials
+        | Endpoint::GraphServicePrincipals
+        | Endpoint::GraphRoleAssignments
+        | Endpoint::GraphPermissionGrants
         | Endpoint::GraphOther => graph::serve(world, endpoint, incoming),
         Endpoint::Unknown => Reply::empty(StatusCode::NOT_FOUND),
     }

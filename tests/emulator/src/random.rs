@@ -74,6 +74,13 @@ impl Random {
     }
 }
 
+/// A version 4 GUID that is the same for the same text in every run.
+pub(crate) fn derived_guid(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let value = digest.as_ref().iter().take(16).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
+    guid_text(value & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48)
+}
+
 /// Writes a number in the 8-4-4-4-12 form of a GUID.
 pub(crate) fn guid_text(value: u128) -> String {
     format!(

@@ -3,15 +3,19 @@
 //! It holds passwords, codes and tokens as they were sent, which is what a test wants to see. They are all worthless.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::endpoint::Endpoint;
-use super::http::Incoming;
+use super::http::{Incoming, Reply};
 
 /// Requests kept for each endpoint; enough for any one test. What a test wants to know about more of them it watches for.
 const KEPT: usize = 200;
+
+/// Members of an answer that are secrets. The code that a person enters is shown to that person.
+const SECRETS: [&str; 4] = ["access_token", "device_code", "id_token", "refresh_token"];
 
 /// A request as it arrived.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -81,6 +85,8 @@ pub(crate) struct RequestLog {
     recent: BTreeMap<Endpoint, VecDeque<RecordedRequest>>,
     watched: Vec<String>,
     sightings: BTreeMap<Sighting, u64>,
+    /// What was issued since this was asked for.
+    issued: Option<BTreeSet<String>>,
 }
 
 impl RequestLog {
@@ -115,6 +121,28 @@ impl RequestLog {
         }
     }
 
+    pub(crate) fn keep_issued(&mut self) {
+        self.issued.get_or_insert_default();
+    }
+
+    pub(crate) fn issued(&self) -> Vec<String> {
+        self.issued.iter().flatten().cloned().collect()
+    }
+
+    /// Notes the tokens of an answer, and the code in its redirect.
+    pub(crate) fn note_issued(&mut self, reply: &Reply) {
+        let Some(issued) = &mut self.issued else { return };
+        if let Ok(Value::Object(members)) = serde_json::from_slice(&reply.body) {
+            let secrets = SECRETS.iter().filter_map(|name| members.get(*name)?.as_str());
+            issued.extend(secrets.map(str::to_owned));
+        }
+        let location = reply.headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+        if let Some(url) = location.and_then(|location| url::Url::parse(location).ok()) {
+            let codes = url.query_pairs().filter(|(name, _)| name == "code");
+            issued.extend(codes.map(|(_, code)| code.into_owned()));
+        }
+    }
+
     pub(crate) fn watch(&mut self, texts: Vec<String>) {
         self.watched.extend(texts.into_iter().filter(|text| !text.is_empty()));
     }
@@ -136,14 +164,14 @@ impl RequestLog {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self { watched: std::mem::take(&mut self.watched), ..Self::default() };
+        *self = Self { watched: std::mem::take(&mut self.watched), issued: self.issued.take(), ..Self::default() };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue, Method};
+    use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
     use super::*;
     use crate::http::Params;
@@ -159,6 +187,22 @@ mod tests {
             headers,
             body: Bytes::from_static(body.as_bytes()),
         }
+    }
+
+    #[test]
+    fn what_is_issued_is_kept_from_the_time_on_that_it_is_asked_for() {
+        let answer =
+            |text: &'static str| Reply { body: Bytes::from_static(text.as_bytes()), ..Reply::empty(StatusCode::OK) };
+        let mut log = RequestLog::default();
+        log.note_issued(&answer(r#"{"access_token":"early"}"#));
+        log.keep_issued();
+        log.note_issued(&answer(r#"{"access_token":"a","refresh_token":"r","id_token":"i","user_code":"shown"}"#));
+        log.note_issued(&answer("<html>"));
+        let mut redirect = Reply::empty(StatusCode::FOUND);
+        redirect.headers.insert("location", HeaderValue::from_static("http://localhost/?code=c%2B1&state=s"));
+        log.note_issued(&redirect);
+        log.clear();
+        assert_eq!(log.issued(), ["a", "c+1", "i", "r"]);
     }
 
     #[test]

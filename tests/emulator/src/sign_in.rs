@@ -338,6 +338,13 @@ fn all_permissions(asked: &Asked) -> Vec<Permission> {
     asked.targets.iter().flat_map(|target| target.permissions.iter().cloned()).collect()
 }
 
+/// Whether a full scope names this permission.
+fn is_of(world: &World, target: &resources::Target, permission: &Permission, scope: &str) -> bool {
+    let Some((resource, name)) = scope.rsplit_once('/') else { return false };
+    let resource = resources::resource(world, &world.config(), resource);
+    name == permission.name && resource.is_some_and(|resource| resource.id() == target.resource.id())
+}
+
 /// The permissions this user (or the organization) has not consented to yet.
 pub(crate) fn unconsented(
     world: &World,
@@ -356,7 +363,8 @@ pub(crate) fn unconsented(
             };
             // A registration's own configured permissions count as consented to, unless it or the user asks.
             let configured = client.consent_given && !user.asks_consent && !permission.administrator;
-            if !configured && !given(&user.id) && !given("*") {
+            let preauthorized = client.preauthorized.iter().any(|scope| is_of(world, target, permission, scope));
+            if !configured && !preauthorized && !given(&user.id) && !given("*") {
                 wanted.push(permission.clone());
             }
         }

@@ -349,7 +349,11 @@ fn client_credentials(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
             "No tenant-identifying information found in either the request or implied by any provided credentials.",
         )
     })?;
-    if request.client.tenant != tenant.id && !request.client.provisioned_in.contains(&tenant.id) {
+    let is_provisioned = match request.client.tenant == tenant.id {
+        true => !request.client.without_service_principal,
+        false => request.client.provisioned_in.contains(&tenant.id),
+    };
+    if !is_provisioned {
         return Err(errors::NOT_PROVISIONED.because(format!(
             "The client application {} is missing service principal in the tenant {}. See instructions here: \
              https://go.microsoft.com/fwlink/?linkid=2225119",
@@ -390,9 +394,7 @@ fn only_default(scope: &str) -> Refusal {
 
 /// The object id of an application's service principal in a tenant; derived, so that it is the same in every run.
 pub(crate) fn service_principal(client: &str, tenant: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{client}|{tenant}").as_bytes());
-    let value = digest.as_ref().iter().take(16).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
-    super::random::guid_text(value & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48)
+    super::random::derived_guid(&format!("{client}|{tenant}"))
 }
 
 fn cannot_sign() -> Refusal {

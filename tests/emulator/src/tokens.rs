@@ -170,6 +170,9 @@ fn claims(
             if let Some(idp) = foreign_provider(user, tenant) {
                 set(&mut claims, "idp", idp);
             }
+            if resource.asks_for("accessToken", "acct") {
+                set(&mut claims, "acct", u8::from(user.tenant != tenant));
+            }
             if resource.idtyp_for_users {
                 set(&mut claims, "idtyp", "user");
             }
@@ -275,6 +278,9 @@ pub(crate) fn id_token(
     let client = config.application(&grant.client)?;
     if let Some(roles) = user.roles.get(&client.id).filter(|roles| !roles.is_empty()) {
         set(&mut claims, "roles", json!(roles));
+    }
+    if client.asks_for("idToken", "acct") {
+        set(&mut claims, "acct", u8::from(user.tenant != grant.tenant));
     }
     if client.group_claims {
         add_groups(&mut claims, user, config, object, &grant.tenant);

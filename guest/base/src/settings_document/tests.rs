@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::policy::{Name, Rule, TargetKind};
 use crate::settings::ForwardAuthSettings;
 
 /// The schema as it is published.
@@ -25,7 +26,7 @@ fn complete() -> Value {
         "authority": "https://login.example",
         "graph": "https://graph.example",
         "graph-resource": "https://graph.microsoft.com",
-        "sign-in": { "method": "device-code", "timeout-seconds": 7, "account": "alice@contoso.example" },
+        "sign-in": { "method": "device-code", "timeout-seconds": 7, "account": "alice@contoso.example", "broker": "require" },
         "token": {
             "audiences": ["api://mcp"],
             "allowed-tenants": ["11111111-0000-4000-a000-000000000001"],

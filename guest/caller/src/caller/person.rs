@@ -36,16 +36,23 @@ impl<'a> PersonCaller<'a> {
         challenge: Option<&GraphChallenge>,
     ) -> Result<AccessToken, SignInError> {
         let Self { person, presenter, resumes, .. } = *self;
-        let env = &person.entra;
-        let silent = match accounts::choose(person, None).await {
-            Ok(account) => silent::for_call(env, &account, scopes, challenge).await,
-            Err(error) => Err(error),
+        let used = accounts::choose(person, None).await;
+        let silent = match &used {
+            Ok(account) => silent::for_call(person, account, scopes, challenge).await,
+            Err(error) => Err(error.clone()),
         };
         let Err(SignInError::InteractionRequired { claims, .. }) = silent else {
             return silent;
         };
-        let request =
-            SignInRequest { scopes: scopes.to_vec(), login_hint: None, claims, select_account: false, resumes };
+        // What the person has chosen for this connection holds, whichever account the browser is signed in with.
+        let chosen = used.ok().filter(|account| person.chosen == Some(account.home_account_id.as_str()));
+        let request = SignInRequest {
+            scopes: scopes.to_vec(),
+            login_hint: chosen.as_ref().map(|account| account.username.as_str()).filter(|name| !name.is_empty()),
+            claims,
+            select_account: false,
+            resumes,
+        };
         let account = interactive::sign_in(person, &request, presenter).await?;
         if let Some(wanted) = person.settings.account.as_deref()
             && wanted != account.home_account_id
@@ -57,7 +64,16 @@ impl<'a> PersonCaller<'a> {
                     .to_owned(),
             ));
         }
-        silent::for_call(env, &account, scopes, challenge).await
+        if let Some(chosen) = chosen
+            && chosen.home_account_id != account.home_account_id
+        {
+            return Err(SignInError::AccountSelection(format!(
+                "Another account than the one that was chosen for this connection signed in: call again, and sign in as \
+                 {}.",
+                accounts::listed(&[chosen])
+            )));
+        }
+        silent::for_call(person, &account, scopes, challenge).await
     }
 }
 
@@ -92,3 +108,6 @@ impl Caller for PersonCaller<'_> {
         Ok(profile::me(env, tokens, account.as_deref(), owner).await?.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

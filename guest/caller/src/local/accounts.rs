@@ -10,11 +10,11 @@ use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use base::secret::{reveal, reveal_optional};
 use entra::EntraWorld;
-use entra::oauth::TokenSet;
+use entra::oauth::{TokenSet, sign_out};
 use entra::token::ValidatedIdToken;
 use serde::{Deserialize, Serialize};
-use world::StoreError;
 use world::records::{Namespace, Next, Partition, Ttl};
+use world::{BodyOnce, StoreError};
 
 use super::{PersonWorld, SignInError};
 
@@ -77,6 +77,21 @@ pub struct AccountTokens {
     pub refresh_token: Option<Secret<String>>,
     /// By scopes, sorted and joined with a space.
     pub access: BTreeMap<String, CachedAccessToken>,
+    /// Whether the identity broker of the machine gave them, and gives others.
+    #[serde(default)]
+    pub by_broker: bool,
+    /// Names the person's session to Entra ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_hint: Option<String>,
+}
+
+/// Where the tokens of a sign-in come from, and what its ID token says besides the account.
+#[derive(Clone, Copy, Default)]
+pub struct Source<'a> {
+    /// From the identity broker of the machine, which keeps the refresh token.
+    pub by_broker: bool,
+    /// Names the person's session to Entra ID.
+    pub login_hint: Option<&'a str>,
 }
 
 /// An access token in the store.
@@ -87,6 +102,14 @@ pub struct CachedAccessToken {
     pub token: Secret<String>,
     /// Unix time in seconds.
     pub expires_at: u64,
+    /// Whether a call has asked for it since it was obtained. Otherwise it is not renewed in the background.
+    #[serde(default = "yes")]
+    pub(super) asked_for: bool,
+}
+
+/// Of a token of an earlier version it is not known.
+fn yes() -> bool {
+    true
 }
 
 /// A profile that was read from Graph.
@@ -114,12 +137,13 @@ pub fn scope_key(scopes: &[String]) -> String {
 }
 
 /// The signed-in accounts, in the order they signed in.
-pub async fn list(env: &EntraWorld<'_>) -> Result<Vec<Account>, StoreError> {
-    Ok(env.records.get(&ACCOUNTS, ()).await?.unwrap_or_default())
+#[inline(never)]
+pub fn list<'f>(env: &'f EntraWorld<'_>) -> BodyOnce<'f, Result<Vec<Account>, StoreError>> {
+    Box::pin(async move { Ok(env.records.get(&ACCOUNTS, ()).await?.unwrap_or_default()) })
 }
 
 /// User names, with ids where two accounts have the same one.
-fn listed(accounts: &[Account]) -> String {
+pub(crate) fn listed(accounts: &[Account]) -> String {
     let is_unique = |name: &str| accounts.iter().filter(|other| other.username == name).count() == 1;
     let shown = accounts.iter().take(MAX_LISTED).map(|account| match account.username.as_str() {
         name if !name.is_empty() && is_unique(name) => name.to_owned(),
@@ -131,13 +155,16 @@ fn listed(accounts: &[Account]) -> String {
 
 /// Which account the person means is open: several are signed in, none is configured, and none was chosen that is still
 /// among them. Returns those; else none.
-pub async fn to_choose_from(person: &PersonWorld<'_>) -> Result<Vec<Account>, StoreError> {
-    if person.settings.account.is_some() {
-        return Ok(Vec::new());
-    }
-    let accounts = list(&person.entra).await?;
-    let is_open = accounts.len() > 1 && chosen(person, &accounts).is_none();
-    Ok(if is_open { accounts } else { Vec::new() })
+#[inline(never)]
+pub fn to_choose_from<'f>(person: &'f PersonWorld<'_>) -> BodyOnce<'f, Result<Vec<Account>, StoreError>> {
+    Box::pin(async move {
+        if person.settings.account.is_some() {
+            return Ok(Vec::new());
+        }
+        let accounts = list(&person.entra).await?;
+        let is_open = accounts.len() > 1 && chosen(person, &accounts).is_none();
+        Ok(if is_open { accounts } else { Vec::new() })
+    })
 }
 
 /// The account that was chosen on this connection, as long as it is signed in.
@@ -148,41 +175,45 @@ fn chosen<'a>(person: &PersonWorld<'_>, accounts: &'a [Account]) -> Option<&'a A
 
 /// Chooses the account to use: the wanted one, else the configured one, else the one that was chosen on this connection, else
 /// the only one.
-pub async fn choose(person: &PersonWorld<'_>, wanted: Option<&str>) -> Result<Account, SignInError> {
-    let accounts = list(&person.entra).await?;
-    let wanted = wanted.or(person.settings.account.as_deref());
-    if let Some(wanted) = wanted {
-        if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
+#[inline(never)]
+pub fn choose<'f>(person: &'f PersonWorld<'_>, wanted: Option<&'f str>) -> BodyOnce<'f, Result<Account, SignInError>> {
+    Box::pin(async move {
+        let accounts = list(&person.entra).await?;
+        let wanted = wanted.or(person.settings.account.as_deref());
+        if let Some(wanted) = wanted {
+            if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
+                return Ok(account.clone());
+            }
+            // A user name does not identify a person: a person's work account and personal account may have the same one.
+            let mut named = accounts.iter().filter(|account| account.username == wanted);
+            return match (named.next(), named.next()) {
+                (Some(account), None) => Ok(account.clone()),
+                (Some(_), Some(_)) => Err(SignInError::AccountSelection(
+                    "Several accounts have this user name: choose one by its id, as in the list of accounts."
+                        .to_owned(),
+                )),
+                (None, _) => Err(SignInError::InteractionRequired {
+                    reason: "The chosen account is not signed in: sign in with it.".to_owned(),
+                    claims: None,
+                }),
+            };
+        }
+        if let Some(account) = chosen(person, &accounts) {
             return Ok(account.clone());
         }
-        // A user name does not identify a person: a person's work account and personal account may have the same one.
-        let mut named = accounts.iter().filter(|account| account.username == wanted);
-        return match (named.next(), named.next()) {
-            (Some(account), None) => Ok(account.clone()),
-            (Some(_), Some(_)) => Err(SignInError::AccountSelection(
-                "Several accounts have this user name: choose one by its id, as in the list of accounts.".to_owned(),
-            )),
-            (None, _) => Err(SignInError::InteractionRequired {
-                reason: "The chosen account is not signed in: sign in with it.".to_owned(),
+        match accounts.as_slice() {
+            [] => Err(SignInError::InteractionRequired {
+                reason: "No account is signed in: sign in first.".to_owned(),
                 claims: None,
             }),
-        };
-    }
-    if let Some(account) = chosen(person, &accounts) {
-        return Ok(account.clone());
-    }
-    match accounts.as_slice() {
-        [] => Err(SignInError::InteractionRequired {
-            reason: "No account is signed in: sign in first.".to_owned(),
-            claims: None,
-        }),
-        [account] => Ok(account.clone()),
-        several => Err(SignInError::AccountSelection(format!(
-            "{} accounts are signed in: {}. Choose one with the setting `account`, or sign out of the others.",
-            several.len(),
-            listed(several)
-        ))),
-    }
+            [account] => Ok(account.clone()),
+            several => Err(SignInError::AccountSelection(format!(
+                "{} accounts are signed in: {}. Choose one with the setting `account`, or sign out of the others.",
+                several.len(),
+                listed(several)
+            ))),
+        }
+    })
 }
 
 /// Stores an account that has just signed in, with its tokens. Other accounts stay.
@@ -192,10 +223,28 @@ pub async fn save(
     scopes: &[String],
     tokens: TokenSet,
 ) -> Result<(), StoreError> {
+    save_from(env, account, scopes, tokens, Source::default()).await
+}
+
+/// The same for a sign-in of this origin.
+pub async fn save_from(
+    env: &EntraWorld<'_>,
+    account: &Account,
+    scopes: &[String],
+    tokens: TokenSet,
+    from: Source<'_>,
+) -> Result<(), StoreError> {
     let now = env.clock.now();
     let taken_in = env.records.update(&TOKENS, &account.home_account_id, |stored| {
         let mut stored = stored.unwrap_or_default();
-        stored.take_in(now, scopes, &tokens);
+        stored.by_broker = from.by_broker;
+        if from.by_broker {
+            stored.refresh_token = None;
+        }
+        if from.login_hint.is_some() {
+            stored.login_hint = from.login_hint.map(str::to_owned);
+        }
+        stored.take_in(now, scopes, &tokens, true);
         Next::Write(stored, ())
     });
     taken_in.await?;
@@ -216,7 +265,7 @@ pub async fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Accou
 }
 
 impl AccountTokens {
-    fn take_in(&mut self, now: u64, scopes: &[String], set: &TokenSet) {
+    fn take_in(&mut self, now: u64, scopes: &[String], set: &TokenSet, asked_for: bool) {
         if let Some(refresh_token) = &set.refresh_token {
             self.refresh_token = Some(refresh_token.clone());
         }
@@ -224,7 +273,7 @@ impl AccountTokens {
         while self.access.len() >= MAX_ACCESS_TOKENS {
             self.access.pop_first();
         }
-        let token = CachedAccessToken { token: set.access_token.clone(), expires_at: set.expires_at };
+        let token = CachedAccessToken { token: set.access_token.clone(), expires_at: set.expires_at, asked_for };
         self.access.insert(scope_key(scopes), token);
     }
 
@@ -235,23 +284,74 @@ impl AccountTokens {
 }
 
 /// Stores what a refresh answered, unless `used`, the refresh token it was asked with, was replaced or forgotten
-/// in the meantime: what is there now is newer, and an account that was signed out stays so.
-pub async fn put_refreshed(
+/// in the meantime: what is there now is newer, and an account that was signed out stays so. `asked_for`: a call has asked for
+/// the token.
+pub(super) async fn put_refreshed(
     env: &EntraWorld<'_>,
     home_account_id: &str,
     scopes: &[String],
     used: &Secret<String>,
     set: &TokenSet,
+    asked_for: bool,
 ) -> Result<(), StoreError> {
     let now = env.clock.now();
     let put = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
         Some(mut tokens) if tokens.has(used) => {
-            tokens.take_in(now, scopes, set);
+            tokens.take_in(now, scopes, set, asked_for);
             Next::Write(tokens, ())
         }
         _ => Next::Leave(()),
     });
     put.await
+}
+
+/// Stores what the identity broker has given, unless the account was signed out or has signed in otherwise meanwhile.
+/// `asked_for`: a call has asked for the token.
+pub async fn put_from_broker(
+    env: &EntraWorld<'_>,
+    home_account_id: &str,
+    scopes: &[String],
+    set: &TokenSet,
+    asked_for: bool,
+) -> Result<(), StoreError> {
+    let now = env.clock.now();
+    let put = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+        Some(mut tokens) if tokens.by_broker => {
+            tokens.take_in(now, scopes, set, asked_for);
+            Next::Write(tokens, ())
+        }
+        _ => Next::Leave(()),
+    });
+    put.await
+}
+
+/// Forgets that the identity broker gives tokens of an account: only its person can help.
+pub async fn forget_broker(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
+    let forgotten = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+        Some(tokens) if tokens.by_broker => Next::Write(AccountTokens { by_broker: false, ..tokens }, ()),
+        _ => Next::Leave(()),
+    });
+    forgotten.await
+}
+
+/// Notes whether a call has asked for an access token since it was obtained, if that is not noted yet.
+pub(super) async fn note_asked_for(
+    env: &EntraWorld<'_>,
+    home_account_id: &str,
+    scopes: &[String],
+    asked_for: bool,
+) -> Result<(), StoreError> {
+    let noted = env.records.update(&TOKENS, home_account_id, |tokens| {
+        let mut tokens = tokens.unwrap_or_default();
+        match tokens.access.get_mut(&scope_key(scopes)) {
+            Some(cached) if cached.asked_for != asked_for => {
+                cached.asked_for = asked_for;
+                Next::Write(tokens, ())
+            }
+            _ => Next::Leave(()),
+        }
+    });
+    noted.await
 }
 
 /// Forgets a refresh token that Entra ID has refused, unless it was replaced in the meantime.
@@ -279,12 +379,30 @@ pub async fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), S
     listed.await
 }
 
+/// The page of Entra ID that ends the person's session in the browser, for a signed-in account.
+pub async fn sign_out_url(
+    env: &EntraWorld<'_>,
+    home_account_id: &str,
+    redirect_uri: Option<&str>,
+) -> Result<String, SignInError> {
+    let account = signed_in(env, home_account_id).await?;
+    let hint = tokens(env, home_account_id).await?.login_hint;
+    Ok(sign_out::url(env, &account.tenant_id, hint.as_deref(), redirect_uri)?)
+}
+
+async fn signed_in(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Account, SignInError> {
+    let mut accounts = list(env).await?.into_iter();
+    accounts.find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
+        SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
+    })
+}
+
 /// Signs an account out: forgets it, and says so in the audit record first.
-pub async fn sign_out(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), SignInError> {
-    let account =
-        list(env).await?.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
-            SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
-        })?;
-    env.trail.record(account.event("sign-out", Outcome::Success)).await?;
-    Ok(remove(env, home_account_id).await?)
+#[inline(never)]
+pub fn sign_out<'f>(env: &'f EntraWorld<'_>, home_account_id: &'f str) -> BodyOnce<'f, Result<(), SignInError>> {
+    Box::pin(async move {
+        let account = signed_in(env, home_account_id).await?;
+        env.trail.record(account.event("sign-out", Outcome::Success)).await?;
+        Ok(remove(env, home_account_id).await?)
+    })
 }

@@ -33,7 +33,7 @@ pub const BUSY: Duration = Duration::from_secs(90);
 /// What a person has to do.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {
-    /// The page to open.
+    /// The page to open; empty if the identity broker shows a window of its own.
     pub url: String,
     /// The code to enter there; a browser sign-in has none.
     pub user_code: Option<String>,
@@ -52,6 +52,7 @@ impl Instruction {
     pub fn sentence(&self) -> String {
         match &self.user_code {
             Some(code) => format!("To sign in, open {} and enter the code {code}.", self.url),
+            None if self.url.is_empty() => "To sign in, go to the window of the identity broker.".to_owned(),
             None => format!("To sign in, open this page in a browser on this machine: {}", self.url),
         }
     }
@@ -127,12 +128,13 @@ pub async fn admit(
         .map_err(|error| SignInError::Untrusted(untrusted(env, error)))?;
     let account = Account::from(&validated);
     env.trail.record(account.event("sign-in.completed", Outcome::Success)).await?;
-    accounts::save(env, &account, scopes, tokens).await?;
+    let from = accounts::Source { by_broker: false, login_hint: validated.login_hint() };
+    accounts::save_from(env, &account, scopes, tokens, from).await?;
     Ok(account)
 }
 
 /// An ID token is out of date only by the clock of one side, because it was issued a moment ago.
-fn untrusted(env: &EntraWorld<'_>, error: TokenError) -> Untrusted {
+pub(super) fn untrusted(env: &EntraWorld<'_>, error: TokenError) -> Untrusted {
     use TokenError::{Expired, IssuedInFuture, NotYetValid};
     match (clock_offset::current(env), error) {
         (Some(offset), error @ (Expired { .. } | NotYetValid { .. } | IssuedInFuture { .. })) => {

@@ -11,68 +11,23 @@ use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
 use entra::token;
-use world::{LoopbackListener, Page, UserAgent, UserAgentError};
+use world::{BodyOnce, LoopbackListener, Page, UserAgent, UserAgentError};
 
 use super::accounts::{self, Account};
 use super::attempt::{self, BUSY, Current, Ended, Instruction, SIGN_OF_LIFE, SignInAttempt, SignInGrant, SignInTurn};
 use super::{PersonWorld, SignInError, Untrusted};
 
+mod by_broker;
+mod presenter;
 #[cfg(test)]
 mod tests;
+
+pub use presenter::{Alive, NoClient, Presentation, Presenter};
 
 /// The longest wait without a sign of life and a look at the deadline.
 pub const SLICE: Duration = Duration::from_secs(1);
 /// Pause between two looks at a sign-in that another call leads.
 const JOIN_POLL: Duration = Duration::from_millis(200);
-
-/// How a person learns what to do. Implemented by the MCP side for a client's capabilities.
-#[async_trait(?Send)]
-pub trait Presenter {
-    /// Shows the instruction, and waits at most `timeout` for the person to take notice. Calls [`Alive::alive`] about every
-    /// second, and stops with its error.
-    async fn present(
-        &self,
-        instruction: &Instruction,
-        timeout: Duration,
-        alive: &dyn Alive,
-    ) -> Result<Presentation, SignInError>;
-    /// Called about every second while the person is awaited.
-    fn waiting(&self, instruction: &Instruction, waited: Duration);
-    /// The sign-in that was presented has ended.
-    fn ended(&self);
-}
-
-/// A call that leads a sign-in.
-#[async_trait(?Send)]
-pub trait Alive {
-    /// Shows the other calls that this one is still there. An error says that another call leads now.
-    async fn alive(&self) -> Result<(), SignInError>;
-}
-
-/// What became of an instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presentation {
-    /// The client has shown it, and opens the page.
-    ByClient,
-    /// The client shows it and repeats the call afterwards.
-    Deferred,
-    /// The client cannot; the user agent has to.
-    Unsupported,
-    /// The person refused.
-    Declined,
-}
-
-/// For callers without an MCP client, such as the command line.
-pub struct NoClient;
-
-#[async_trait(?Send)]
-impl Presenter for NoClient {
-    async fn present(&self, _: &Instruction, _: Duration, _: &dyn Alive) -> Result<Presentation, SignInError> {
-        Ok(Presentation::Unsupported)
-    }
-    fn waiting(&self, _: &Instruction, _: Duration) {}
-    fn ended(&self) {}
-}
 
 /// What a sign-in is for.
 #[derive(Default)]
@@ -90,56 +45,61 @@ pub struct SignInRequest<'a> {
 }
 
 /// Signs a person in. Waits at most as long as the settings say.
-pub async fn sign_in(
-    person: &PersonWorld<'_>,
-    request: &SignInRequest<'_>,
-    presenter: &dyn Presenter,
-) -> Result<Account, SignInError> {
-    let env = &person.entra;
-    let deadline = env.clock.monotonic() + person.settings.timeout;
-    let me = attempt::fresh_id(env);
-    loop {
-        let result = match attempt::take_turn(env, &me).await? {
-            SignInTurn::Join => match join(person, deadline, presenter).await? {
-                Some(account) => return Ok(account),
-                None => continue,
-            },
-            SignInTurn::Lead if request.resumes.is_some() => {
-                // What the client has shown its user is over: by success of another call, or by time.
-                if let Some(account) = signed_in_meanwhile(person, request).await? {
-                    finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?;
-                    return Ok(account);
+#[inline(never)]
+pub fn sign_in<'f>(
+    person: &'f PersonWorld<'_>,
+    request: &'f SignInRequest<'_>,
+    presenter: &'f dyn Presenter,
+) -> BodyOnce<'f, Result<Account, SignInError>> {
+    Box::pin(async move {
+        let env = &person.entra;
+        let deadline = env.clock.monotonic() + person.settings.timeout;
+        let me = attempt::fresh_id(env);
+        loop {
+            let result = match attempt::take_turn(env, &me).await? {
+                SignInTurn::Join => match join(person, deadline, presenter).await? {
+                    Some(account) => return Ok(account),
+                    None => continue,
+                },
+                SignInTurn::Lead if request.resumes.is_some() => {
+                    // What the client has shown its user is over: by success of another call, or by time.
+                    if let Some(account) = signed_in_meanwhile(person, request).await? {
+                        finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?;
+                        return Ok(account);
+                    }
+                    Leader { person, env, request, presenter, me: &me, deadline }.begin().await
                 }
-                Leader { person, env, request, presenter, me: &me, deadline }.begin().await
+                SignInTurn::Lead => Leader { person, env, request, presenter, me: &me, deadline }.begin().await,
+                SignInTurn::Resume(attempt) => {
+                    let resumed_by_client = request.resumes == Some(attempt.id.as_str());
+                    Leader { person, env, request, presenter, me: &me, deadline }
+                        .resume(*attempt, resumed_by_client)
+                        .await
+                }
+            };
+            presenter.ended();
+            let result = result.map_err(|error| error.naming_ids(env.settings));
+            // Another call took this one for dead and leads now: this one waits for its outcome.
+            if matches!(result, Err(SignInError::TakenOver)) {
+                continue;
             }
-            SignInTurn::Lead => Leader { person, env, request, presenter, me: &me, deadline }.begin().await,
-            SignInTurn::Resume(attempt) => {
-                let resumed_by_client = request.resumes == Some(attempt.id.as_str());
-                Leader { person, env, request, presenter, me: &me, deadline }.resume(*attempt, resumed_by_client).await
+            match &result {
+                Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
+                // No other call has to fail because this one's client has gone.
+                Err(SignInError::ClientGone) => attempt::abandon(env, &me).await?,
+                // The attempt goes on without this call.
+                Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
+                Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
             }
-        };
-        presenter.ended();
-        let result = result.map_err(|error| error.naming_ids(env.settings));
-        // Another call took this one for dead and leads now: this one waits for its outcome.
-        if matches!(result, Err(SignInError::TakenOver)) {
-            continue;
+            if let Err(error) = &result {
+                let outcome =
+                    if matches!(error, SignInError::Deferred { .. }) { Outcome::Started } else { Outcome::Failure };
+                let event = env.trail.event("sign-in.ended", outcome);
+                env.trail.record(event.because(error.reason())).await?;
+            }
+            return result;
         }
-        match &result {
-            Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
-            // No other call has to fail because this one's client has gone.
-            Err(SignInError::ClientGone) => attempt::abandon(env, &me).await?,
-            // The attempt goes on without this call.
-            Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
-            Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
-        }
-        if let Err(error) = &result {
-            let outcome =
-                if matches!(error, SignInError::Deferred { .. }) { Outcome::Started } else { Outcome::Failure };
-            let event = env.trail.event("sign-in.ended", outcome);
-            env.trail.record(event.because(error.reason())).await?;
-        }
-        return result;
-    }
+    })
 }
 
 /// The account, if there is one that needs no sign-in.
@@ -150,8 +110,9 @@ async fn signed_in_meanwhile(
     let Ok(account) = accounts::choose(person, None).await else {
         return Ok(None);
     };
-    let session = accounts::tokens(&person.entra, &account.home_account_id).await?.refresh_token;
-    Ok((session.is_some() && request.claims.is_none()).then_some(account))
+    let tokens = accounts::tokens(&person.entra, &account.home_account_id).await?;
+    let has_session = tokens.refresh_token.is_some() || tokens.by_broker;
+    Ok((has_session && request.claims.is_none()).then_some(account))
 }
 
 async fn finish(env: &EntraWorld<'_>, me: &str, outcome: Ended) -> Result<(), SignInError> {
@@ -209,8 +170,10 @@ struct Leader<'a> {
 
 impl Leader<'_> {
     async fn begin(&self) -> Result<Account, SignInError> {
-        let event = self.env.trail.event("sign-in.started", Outcome::Started);
-        self.env.trail.record(event).await?;
+        self.started().await?;
+        if let Some(ended) = self.by_broker_if_used().await? {
+            return ended;
+        }
         match self.person.settings.method {
             SignInMethod::DeviceCode => self.by_device_code().await,
             SignInMethod::Browser => self.by_browser().await,
@@ -219,6 +182,11 @@ impl Leader<'_> {
                 other => other,
             },
         }
+    }
+
+    async fn started(&self) -> Result<(), SignInError> {
+        let event = self.env.trail.event("sign-in.started", Outcome::Started);
+        Ok(self.env.trail.record(event).await?)
     }
 
     /// Goes on with an attempt that an earlier call has left behind.
@@ -504,58 +472,76 @@ fn close(agent: &dyn UserAgent, attempt: &SignInAttempt) {
 }
 
 /// Redeems what came back through the browser. The attempt ends here, whatever the result.
-pub async fn redeem(env: &EntraWorld<'_>, attempt: &str, query: &str) -> Result<Account, SignInError> {
-    let attempt = SignInAttempt::take(env, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
-    let SignInGrant::AuthorizationCode { request, .. } = &attempt.grant else {
-        return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
-    };
-    let tokens = request.redeem(env, query).await.map_err(|error| SignInError::from(error).naming_ids(env.settings))?;
-    attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce)).await
+#[inline(never)]
+pub fn redeem<'f>(
+    env: &'f EntraWorld<'_>,
+    attempt: &'f str,
+    query: &'f str,
+) -> BodyOnce<'f, Result<Account, SignInError>> {
+    Box::pin(async move {
+        let attempt =
+            SignInAttempt::take(env, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
+        let SignInGrant::AuthorizationCode { request, .. } = &attempt.grant else {
+            return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
+        };
+        let tokens =
+            request.redeem(env, query).await.map_err(|error| SignInError::from(error).naming_ids(env.settings))?;
+        attempt::admit(env, tokens, &attempt.scopes, Some(&request.nonce)).await
+    })
 }
 
 /// Ends an attempt that the person has declined in the client, unless another call has taken it over.
-pub async fn decline(person: &PersonWorld<'_>, attempt: &str) -> Result<(), SignInError> {
-    let env = &person.entra;
-    let now = env.clock.now();
-    let taken_over =
-        attempt::current(env).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
-    if !taken_over && let Some(attempt) = SignInAttempt::take(env, attempt).await? {
-        close(person.agent, &attempt);
-    }
-    let event = env.trail.event("sign-in.ended", Outcome::Failure);
-    Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
+#[inline(never)]
+pub fn decline<'f>(person: &'f PersonWorld<'_>, attempt: &'f str) -> BodyOnce<'f, Result<(), SignInError>> {
+    Box::pin(async move {
+        let env = &person.entra;
+        let now = env.clock.now();
+        let taken_over =
+            attempt::current(env).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+        if !taken_over && let Some(attempt) = SignInAttempt::take(env, attempt).await? {
+            close(person.agent, &attempt);
+        }
+        let event = env.trail.event("sign-in.ended", Outcome::Failure);
+        Ok(env.trail.record(event.because(SignInError::Declined.reason())).await?)
+    })
 }
 
 /// Gives the sign-in up that a call of this process leads: the process ends, and with it the listener for the answer. A
 /// device code stands by itself, and stays.
-pub async fn give_up(person: &PersonWorld<'_>) -> Result<(), SignInError> {
-    let env = &person.entra;
-    let is_ours = |attempt: &SignInAttempt| match &attempt.grant {
-        SignInGrant::AuthorizationCode { listener: Some(id), .. } => person.agent.attach(id).is_ok(),
-        SignInGrant::AuthorizationCode { listener: None, .. } | SignInGrant::DeviceCode(_) => false,
-    };
-    Ok(attempt::give_up(env, is_ours).await?)
+#[inline(never)]
+pub fn give_up<'f>(person: &'f PersonWorld<'_>) -> BodyOnce<'f, Result<(), SignInError>> {
+    Box::pin(async move {
+        let env = &person.entra;
+        let is_ours = |attempt: &SignInAttempt| match &attempt.grant {
+            SignInGrant::AuthorizationCode { listener: Some(id), .. } => person.agent.attach(id).is_ok(),
+            SignInGrant::AuthorizationCode { listener: None, .. } | SignInGrant::DeviceCode(_) => false,
+        };
+        Ok(attempt::give_up(env, is_ours).await?)
+    })
 }
 
 /// Begins a sign-in whose page is shown by the host itself.
-pub async fn start(
-    env: &EntraWorld<'_>,
+#[inline(never)]
+pub fn start<'f>(
+    env: &'f EntraWorld<'_>,
     redirect_uri: String,
     scopes: Vec<String>,
-    login_hint: Option<&str>,
-) -> Result<SignInAttempt, SignInError> {
-    env.trail.record(env.trail.event("sign-in.started", Outcome::Started)).await?;
-    let request = AuthorizationRequest::new(env, redirect_uri, with_openid(&scopes), None);
-    let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
-    let attempt = SignInAttempt {
-        id: attempt::fresh_id(env),
-        instruction: Instruction { url, user_code: None },
-        grant: SignInGrant::AuthorizationCode { request, listener: None },
-        scopes,
-        expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
-    };
-    attempt.save(env).await?;
-    Ok(attempt)
+    login_hint: Option<&'f str>,
+) -> BodyOnce<'f, Result<SignInAttempt, SignInError>> {
+    Box::pin(async move {
+        env.trail.record(env.trail.event("sign-in.started", Outcome::Started)).await?;
+        let request = AuthorizationRequest::new(env, redirect_uri, with_openid(&scopes), None);
+        let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
+        let attempt = SignInAttempt {
+            id: attempt::fresh_id(env),
+            instruction: Instruction { url, user_code: None },
+            grant: SignInGrant::AuthorizationCode { request, listener: None },
+            scopes,
+            expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
+        };
+        attempt.save(env).await?;
+        Ok(attempt)
+    })
 }
 
 fn no_browser(error: UserAgentError) -> SignInError {

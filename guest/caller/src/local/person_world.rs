@@ -2,7 +2,7 @@
 
 use base::settings::LocalSettings;
 use entra::EntraWorld;
-use world::{Channel, UserAgent};
+use world::{Broker, Channel, UserAgent};
 
 /// What one call may use of the world to reach the person at this machine.
 #[derive(Clone, Copy)]
@@ -15,6 +15,8 @@ pub struct PersonWorld<'w> {
     pub chosen: Option<&'w str>,
     /// Browser, loopback listener, prompt.
     pub agent: &'w dyn UserAgent,
+    /// The identity broker of the machine, which is asked only if the settings say so.
+    pub broker: &'w dyn Broker,
     /// The connection of the message that is being handled.
     pub channel: &'w dyn Channel,
 }

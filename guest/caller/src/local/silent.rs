@@ -1,17 +1,18 @@
-//! A token without asking the person: from the cache, else by the refresh token.
+//! A token without asking the person: from the cache, else by the refresh token or from the identity broker.
 
 use base::Secret;
 use base::audit::Outcome;
+use base::settings::BrokerUse;
 use entra::EntraWorld;
 use entra::graph::GraphChallenge;
 use entra::graph::profile::is_of_graph;
 use entra::oauth::{OAuthError, TokenSet, refresh};
-use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
 use world::records::{Holder, Namespace, Partition};
+use world::{BodyOnce, BrokerError, StoreError};
 
-use super::SignInError;
-use super::accounts::{self, Account, AccountTokens};
+use super::accounts::{self, Account, AccountTokens, CachedAccessToken};
+use super::{PersonWorld, SignInError, broker};
 use crate::renewal::margin;
 
 /// The right to refresh the tokens of an account, by home account id.
@@ -33,50 +34,91 @@ pub struct AccessToken {
 const LEFT_FOR_A_CALL: u64 = 60;
 
 /// Returns a token for `scopes` that lives for five minutes more. With a challenge, the refused token is not returned again.
-pub async fn acquire(
-    env: &EntraWorld<'_>,
-    account: &Account,
-    scopes: &[String],
-    challenge: Option<&GraphChallenge>,
-) -> Result<AccessToken, SignInError> {
-    with_margin(env, account, scopes, challenge, margin(env.random)).await
+#[inline(never)]
+pub fn acquire<'f>(
+    person: &'f PersonWorld<'_>,
+    account: &'f Account,
+    scopes: &'f [String],
+    challenge: Option<&'f GraphChallenge>,
+) -> BodyOnce<'f, Result<AccessToken, SignInError>> {
+    Box::pin(async move { with_margin(person, account, scopes, challenge, margin(person.entra.random)).await })
 }
 
 /// The same for a call that is going on: the token may end sooner.
-pub async fn for_call(
-    env: &EntraWorld<'_>,
-    account: &Account,
-    scopes: &[String],
-    challenge: Option<&GraphChallenge>,
-) -> Result<AccessToken, SignInError> {
-    with_margin(env, account, scopes, challenge, LEFT_FOR_A_CALL).await
+#[inline(never)]
+pub fn for_call<'f>(
+    person: &'f PersonWorld<'_>,
+    account: &'f Account,
+    scopes: &'f [String],
+    challenge: Option<&'f GraphChallenge>,
+) -> BodyOnce<'f, Result<AccessToken, SignInError>> {
+    Box::pin(async move { with_margin(person, account, scopes, challenge, LEFT_FOR_A_CALL).await })
 }
 
-/// The same with a token that lives for more than `margin` seconds.
-pub(super) async fn with_margin(
-    env: &EntraWorld<'_>,
+/// Returns a token that lives for more than `margin` seconds, before any call asks. A refusal ends no session: it
+/// may be for these scopes alone, and the call that needs them finds it out.
+pub(super) async fn ahead_of_calls(
+    person: &PersonWorld<'_>,
+    account: &Account,
+    scopes: &[String],
+    margin: u64,
+) -> Result<AccessToken, SignInError> {
+    let question = TokenQuestion { is_call: false, ..TokenQuestion::new(person, account, scopes, None, margin) };
+    question.answered().await
+}
+
+/// The same for a call.
+async fn with_margin(
+    person: &PersonWorld<'_>,
     account: &Account,
     scopes: &[String],
     challenge: Option<&GraphChallenge>,
     margin: u64,
 ) -> Result<AccessToken, SignInError> {
-    let mut refresh = TokenQuestion { env, account, scopes, challenge, margin, found: AccountTokens::default() };
-    once_with(&env.records, &REFRESHING, &account.home_account_id, &mut refresh).await
+    TokenQuestion::new(person, account, scopes, challenge, margin).answered().await
 }
 
-/// One call's question for a token.
+/// One question for a token.
 struct TokenQuestion<'r> {
+    person: &'r PersonWorld<'r>,
     env: &'r EntraWorld<'r>,
     account: &'r Account,
     scopes: &'r [String],
     challenge: Option<&'r GraphChallenge>,
     /// A token that ends sooner than this is refreshed first, in seconds.
     margin: u64,
+    /// A call asks, and not the renewal in the background.
+    is_call: bool,
     /// What the last look has found.
     found: AccountTokens,
 }
 
-impl TokenQuestion<'_> {
+impl<'r> TokenQuestion<'r> {
+    fn new(
+        person: &'r PersonWorld<'r>,
+        account: &'r Account,
+        scopes: &'r [String],
+        challenge: Option<&'r GraphChallenge>,
+        margin: u64,
+    ) -> Self {
+        let env = &person.entra;
+        Self { person, env, account, scopes, challenge, margin, is_call: true, found: AccountTokens::default() }
+    }
+
+    async fn answered(mut self) -> Result<AccessToken, SignInError> {
+        once_with(&self.env.records, &REFRESHING, &self.account.home_account_id, &mut self).await
+    }
+
+    /// Notes that a call uses the token that was found, so that it is renewed.
+    async fn note_use(&self) {
+        let is_noted = |cached: &CachedAccessToken| cached.asked_for;
+        if self.is_call && !self.found.access.get(&accounts::scope_key(self.scopes)).is_some_and(is_noted) {
+            // What cannot be noted costs a later call a wait.
+            let id = &self.account.home_account_id;
+            let _ = accounts::note_asked_for(self.env, id, self.scopes, true).await;
+        }
+    }
+
     /// The token that was found, if it lives for so many seconds more and was not refused.
     fn cached(&self, seconds: u64) -> Option<AccessToken> {
         let cached = self.found.access.get(&accounts::scope_key(self.scopes))?;
@@ -106,27 +148,28 @@ impl Question for TokenQuestion<'_> {
     async fn look(&mut self, _: Moment) -> Result<Option<AccessToken>, SignInError> {
         self.found = accounts::tokens(self.env, &self.account.home_account_id).await?;
         if let Some(token) = self.cached(self.margin) {
+            self.note_use().await;
             return Ok(Some(token));
         }
-        if self.found.refresh_token.is_some() {
+        if self.can_ask() {
             return Ok(None);
         }
-        Err(SignInError::InteractionRequired {
-            reason: "The session has ended: sign in again.".to_owned(),
-            claims: self.challenge.and_then(|challenge| challenge.claims.clone()),
-        })
+        Err(self.session_has_ended())
     }
 
     /// Uses the refresh token, and stores what comes back.
     async fn ask(&mut self) -> Result<Asked<AccessToken>, SignInError> {
-        let Self { env, account, scopes, challenge, .. } = *self;
+        let Self { env, account, scopes, challenge, is_call, .. } = *self;
         let id = &account.home_account_id;
+        if self.found.by_broker {
+            return self.ask_broker().await;
+        }
         let Some(used) = &self.found.refresh_token else { return Ok(Asked::Overtaken) };
         let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
         match refresh::refresh(env, used, scopes, claims).await {
             Ok(set) => {
                 env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
-                let put = accounts::put_refreshed(env, id, scopes, used, &set).await;
+                let put = accounts::put_refreshed(env, id, scopes, used, &set, is_call).await;
                 let TokenSet { access_token, expires_at, .. } = set;
                 match put {
                     Ok(()) => Ok(Asked::Answer(self.token(access_token, expires_at))),
@@ -134,9 +177,11 @@ impl Question for TokenQuestion<'_> {
                 }
             }
             // Consent to one permission is missing, or an API wants more of the person. The session is good for all others:
-            // its refresh token stays.
+            // its refresh token stays. So it does where no call has asked.
             Err(OAuthError::Refused(refusal))
-                if refusal.needs_consent() || (refusal.is_of_resource() && self.is_foreign()) =>
+                if refusal.needs_consent()
+                    || (refusal.is_of_resource() && self.is_foreign())
+                    || (refusal.needs_interaction() && !is_call) =>
             {
                 let event = account.event("token.refreshed", Outcome::Failure);
                 env.trail.record(event.because(refusal.reason())).await?;
@@ -170,6 +215,61 @@ impl Question for TokenQuestion<'_> {
 }
 
 impl TokenQuestion<'_> {
+    /// Whether another token can be had without the person.
+    fn can_ask(&self) -> bool {
+        let AccountTokens { refresh_token, by_broker, .. } = &self.found;
+        match self.person.settings.broker {
+            BrokerUse::Off => refresh_token.is_some() && !by_broker,
+            BrokerUse::Automatic => refresh_token.is_some() || *by_broker,
+            BrokerUse::Require => *by_broker,
+        }
+    }
+
+    fn session_has_ended(&self) -> SignInError {
+        SignInError::InteractionRequired {
+            reason: "The session has ended: sign in again.".to_owned(),
+            claims: self.challenge.and_then(|challenge| challenge.claims.clone()),
+        }
+    }
+
+    /// Asks the identity broker of the machine, and stores what it gives.
+    async fn ask_broker(&self) -> Result<Asked<AccessToken>, SignInError> {
+        let Self { person, env, account, scopes, challenge, .. } = *self;
+        let id = account.home_account_id.as_str();
+        let claims = challenge.and_then(|challenge| challenge.claims.as_deref());
+        let request = broker::request(env, scopes, Some(id), None, claims);
+        let judged = match person.broker.acquire_silently(&request) {
+            Ok(answer) => broker::judge(env, answer, Some(id), scopes).await,
+            Err(error) => Err(SignInError::Broker(error)),
+        };
+        let error = match judged {
+            Ok(judged) => {
+                env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
+                accounts::put_from_broker(env, id, scopes, &judged.tokens, self.is_call).await?;
+                let TokenSet { access_token, expires_at, .. } = judged.tokens;
+                return Ok(Asked::Answer(self.token(access_token, expires_at)));
+            }
+            Err(error) => error,
+        };
+        let event = account.event("token.refreshed", Outcome::Failure);
+        env.trail.record(event.because(error.reason())).await?;
+        match error {
+            SignInError::Broker(error) if broker::needs_person(&error) => {
+                // One permission or one API may want more of the person; the sign-in is good for all others. So it stays where
+                // no call has asked.
+                if self.is_call && challenge.is_none() && !self.is_foreign() {
+                    accounts::forget_broker(env, id).await?;
+                }
+                Err(self.session_has_ended())
+            }
+            // It was removed: the person can sign in without it.
+            SignInError::Broker(BrokerError::Absent(_)) if person.settings.broker == BrokerUse::Automatic => {
+                Err(self.session_has_ended())
+            }
+            error => self.still_good(error),
+        }
+    }
+
     /// Entra ID or the store is out of reach, but the token at hand is still good for a while.
     fn still_good(&self, error: SignInError) -> Result<Asked<AccessToken>, SignInError> {
         self.cached(0).map(Asked::Answer).ok_or(error)

@@ -86,6 +86,7 @@ impl Instance {
             records,
             clock: world,
             random: world,
+            signatures: None,
             credential: fakes,
             trail: forever(Trail::new(recorder, "c-1".to_owned())),
         })

@@ -3,8 +3,8 @@
 use base::Secret;
 use base::audit::Outcome;
 use entra::{AcquireError, EntraWorld};
-use world::StoreError;
 use world::records::Stored;
+use world::{BodyOnce, StoreError};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
 use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, PresentedToken, SESSIONS, SessionRecord};
@@ -39,31 +39,37 @@ pub struct Beginning {
 
 /// Begins a session and returns its id and the client's first tokens. The tokens of Entra ID are stored before the
 /// session, so that no session is ever without.
-pub async fn begin(env: &EntraWorld<'_>, beginning: Beginning) -> Result<(String, IssuedTokens), AcquireError> {
-    let Beginning { owner, resource, scopes, tokens, username } = beginning;
-    let id = record::fresh_id(env);
-    env.trail.set_session(&id);
-    env.trail.set_user(username.as_deref());
-    entra_tokens::keep(env, &id, &tokens).await?;
-    let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
-        Ok(live) => {
-            let family = Family::fresh(env);
-            let mut record = SessionRecord::new(env, owner, resource, scopes.clone(), username, &family);
-            record.membership = live.membership;
-            let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
-            match env.records.insert_new(&SESSIONS, &id, &record).await {
-                Ok(true) => Ok(tokens),
-                Ok(false) => Err(StoreError::Unavailable("the id of the session is taken".to_owned()).into()),
-                Err(error) => Err(error.into()),
+#[inline(never)]
+pub fn begin<'f>(
+    env: &'f EntraWorld<'_>,
+    beginning: Beginning,
+) -> BodyOnce<'f, Result<(String, IssuedTokens), AcquireError>> {
+    Box::pin(async move {
+        let Beginning { owner, resource, scopes, tokens, username } = beginning;
+        let id = record::fresh_id(env);
+        env.trail.set_session(&id);
+        env.trail.set_user(username.as_deref());
+        entra_tokens::keep(env, &id, &tokens).await?;
+        let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
+            Ok(live) => {
+                let family = Family::fresh(env);
+                let mut record = SessionRecord::new(env, owner, resource, scopes.clone(), username, &family);
+                record.membership = live.membership;
+                let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
+                match env.records.insert_new(&SESSIONS, &id, &record).await {
+                    Ok(true) => Ok(tokens),
+                    Ok(false) => Err(StoreError::Unavailable("the id of the session is taken".to_owned()).into()),
+                    Err(error) => Err(error.into()),
+                }
             }
+            Err(error) => Err(error),
+        };
+        if begun.is_err() {
+            // What cannot be removed now is sealed, no client knows its id, and it ends by itself.
+            let _ = remove(env, &id).await;
         }
-        Err(error) => Err(error),
-    };
-    if begun.is_err() {
-        // What cannot be removed now is sealed, no client knows its id, and it ends by itself.
-        let _ = remove(env, &id).await;
-    }
-    begun.map(|tokens| (id, tokens))
+        begun.map(|tokens| (id, tokens))
+    })
 }
 
 /// Notes what Entra ID says of the person now, if that is not what the session says. What is changed at this moment, or
@@ -100,16 +106,23 @@ pub(super) fn issue(
 
 /// Ends the session that a token of `client_id` belongs to (RFC 7009); whether there was one. A refresh token that was
 /// replaced ends it as well: its family proves that the client had it. A token of another client ends nothing.
-pub async fn revoke(env: &EntraWorld<'_>, token: &Secret<String>, client_id: &str) -> Result<bool, AcquireError> {
-    let Some(presented) = PresentedToken::read(token) else { return Ok(false) };
-    let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
-    let genuine = record.was_refresh_token(&presented) || record.access(&presented).is_some();
-    if !genuine || record.owner.client_id != client_id {
-        return Ok(false);
-    }
-    env.trail.set_user(record.username.as_deref());
-    end(env, &presented.id, &record.owner, "revoked-by-client").await?;
-    Ok(true)
+#[inline(never)]
+pub fn revoke<'f>(
+    env: &'f EntraWorld<'_>,
+    token: &'f Secret<String>,
+    client_id: &'f str,
+) -> BodyOnce<'f, Result<bool, AcquireError>> {
+    Box::pin(async move {
+        let Some(presented) = PresentedToken::read(token) else { return Ok(false) };
+        let Some(record) = env.records.get(&SESSIONS, &presented.id).await? else { return Ok(false) };
+        let genuine = record.was_refresh_token(&presented) || record.access(&presented).is_some();
+        if !genuine || record.owner.client_id != client_id {
+            return Ok(false);
+        }
+        env.trail.set_user(record.username.as_deref());
+        end(env, &presented.id, &record.owner, "revoked-by-client").await?;
+        Ok(true)
+    })
 }
 
 /// Ends a session. `reason` is a stable code for the audit record.

@@ -6,8 +6,8 @@
 //! They count for [`MAX_AGE_SECONDS`]. A decision that depends on older ones asks Entra ID; while Entra ID does not
 //! answer, the person's roles and groups are unknown, and such a decision admits no caller.
 //!
-//! Authentication contexts are what a sign-in has satisfied. They count for [`CONTEXTS_SECONDS`] from the ID token that named
-//! them; after that, the person signs in with them again.
+//! Authentication contexts are what a sign-in has satisfied. They count for [`CONTEXTS_SECONDS`] from that sign-in; after that,
+//! the person signs in with them again. A refresh of the tokens can take them away only.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub struct Membership {
     /// Authentication contexts. What an earlier version wrote has none.
     #[serde(default)]
     contexts: Vec<String>,
-    /// When the ID token that named them was accepted, in Unix seconds.
+    /// When the ID token of the sign-in that named them was accepted, in Unix seconds.
     #[serde(default)]
     contexts_as_of: u64,
     /// When the ID token was accepted, in Unix seconds. Zero if none ever was, and then there are no roles and groups.
@@ -75,7 +75,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// What an ID token says.
+    /// What the ID token of a sign-in says.
     pub fn of(env: &EntraWorld<'_>, token: &ValidatedIdToken) -> Self {
         let groups = match token.groups() {
             Groups::Listed(groups) if groups.len() > MAX_GROUPS => Groups::Overage,
@@ -162,11 +162,12 @@ impl Membership {
         match token::validate_id_token(env, id_token.reveal(), &expected).await {
             Ok(token) if token.tenant_id() == owner.tenant_id && token.object_id() == owner.object_id => {
                 let renewed = Self::of(env, &token);
-                match token.contexts() {
-                    Some(_) => renewed,
-                    // A refresh is no sign-in: that it does not say the contexts takes none away.
-                    None => Self { contexts: self.contexts, contexts_as_of: self.contexts_as_of, ..renewed },
+                let mut contexts = self.contexts;
+                // A refresh is no sign-in: what it says takes contexts away, and neither brings one nor makes one younger.
+                if let Some(said) = token.contexts() {
+                    contexts.retain(|context| said.contains(context));
                 }
+                Self { contexts, contexts_as_of: self.contexts_as_of, ..renewed }
             }
             Err(error) if !error.is_refusal() => self,
             _ => Self::default(),
@@ -261,9 +262,19 @@ mod tests {
     }
 
     fn renewed_from(authority: &FakeAuthority, before: Membership, changes: Value) -> Membership {
+        run(before.renewed(&authority.env, &owner(), Some(&id_token(changes))))
+    }
+
+    /// What the ID token of a sign-in says.
+    fn signed_in(authority: &FakeAuthority, changes: Value) -> Membership {
+        let expected = IdTokenExpectations { nonce: None };
+        let token = run(token::validate_id_token(&authority.env, id_token(changes).reveal(), &expected)).unwrap();
+        Membership::of(&authority.env, &token)
+    }
+
+    fn id_token(changes: Value) -> Secret<String> {
         let claims = with(with(id_claims("n"), json!({ "nonce": null, "roles": ["New"], "groups": [GROUP] })), changes);
-        let token = Secret::new(sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa")));
-        run(before.renewed(&authority.env, &owner(), Some(&token)))
+        Secret::new(sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa")))
     }
 
     fn old() -> Membership {
@@ -307,19 +318,24 @@ mod tests {
     }
 
     #[test]
-    fn a_context_counts_for_ninety_minutes_from_the_id_token_that_named_it() {
+    fn a_context_counts_for_ninety_minutes_from_the_sign_in_that_named_it() {
         let authority = FakeAuthority::new();
         let now = authority.env.clock.now();
-        let named = renewed(&authority, json!({ "acrs": ["c1"] }));
+        let named = signed_in(&authority, json!({ "acrs": ["c1"] }));
         assert_eq!(named.contexts(now), ["c1"]);
         assert_eq!((named.contexts(now + 5_399), named.contexts(now + 5_400)), (&["c1".to_owned()][..], &[][..]));
         assert_eq!(named.contexts(now - 3_600), [""; 0], "the clock was set back");
-        // A refresh that does not say contexts takes none away, and makes none younger; one that says them replaces them.
+        // A refresh is no sign-in: it makes no context younger and brings none. One that says contexts takes the others away.
         let before = || old().with_contexts(now - 60, &["c1"]);
         let after = |changes: Value| renewed_from(&authority, before(), changes);
         assert_eq!(after(json!({})).contexts(now + 5_339), ["c1"]);
         assert_eq!(after(json!({})).contexts(now + 5_340), [""; 0]);
-        assert_eq!(after(json!({ "acrs": ["c2"] })).contexts(now), ["c2"]);
+        let both = || old().with_contexts(now - 60, &["c1", "c2"]);
+        let narrowed = renewed_from(&authority, both(), json!({ "acrs": ["c3", "c2"] }));
+        assert_eq!((narrowed.contexts(now + 5_339), narrowed.contexts(now + 5_340)), (&["c2".to_owned()][..], &[][..]));
+        let again = renewed_from(&authority, narrowed, json!({ "acrs": ["c1", "c2"] }));
+        assert_eq!((again.contexts(now + 5_339), again.contexts(now + 5_340)), (&["c2".to_owned()][..], &[][..]));
+        assert_eq!(after(json!({ "acrs": ["c2"] })).contexts(now), [""; 0]);
         assert_eq!(after(json!({ "acrs": [] })).contexts(now), [""; 0]);
         assert_eq!(after(json!({ "oid": OTHER_TENANT })).contexts(now), [""; 0], "another person's");
         let mut written = serde_json::to_value(before()).unwrap();

@@ -51,7 +51,7 @@ use base::Secret;
 use base::audit::{AuditEvent, Outcome};
 use entra::{AcquireError, EntraWorld};
 use world::records::{Stored, Version};
-use world::{StoreError, Unrecorded};
+use world::{BodyOnce, StoreError, Unrecorded};
 
 use super::entra_tokens::{self, Wanted};
 use super::lifecycle::{self, IssuedTokens};
@@ -102,55 +102,58 @@ struct Asked<'a> {
 
 /// Continues a session: new tokens for its refresh token, or the same ones again. Nothing is consumed before the token of
 /// Entra ID behind the session lives long enough, so a client may try again when Entra ID or the store was out of reach.
-pub async fn refresh(
-    env: &EntraWorld<'_>,
-    refresh_token: &Secret<String>,
-    client_id: &str,
-    scopes: Option<&[String]>,
-    resource: Option<&str>,
-) -> Result<IssuedTokens, RefreshError> {
-    let presented = PresentedToken::read(refresh_token).ok_or(RefreshError::Unknown)?;
-    // A client that mixes its two tokens up is no thief.
-    let token = presented.refresh.as_ref().ok_or(RefreshError::Unknown)?;
-    let asked = Asked { scopes, resource };
-    // The grace counts to here: what a request waits for later is not its client's fault.
-    let arrived = env.clock.now();
-    let mut was_current = false;
-    for _ in 0..MAX_SWAPS {
-        let found = env.records.read(&SESSIONS, &presented.id).await?.ok_or(RefreshError::Unknown)?;
-        let Stored { value: record, version } = found;
-        if record.is_over(env.clock.now()) || !record.was_refresh_token(&presented) {
-            return Err(RefreshError::Unknown);
+#[inline(never)]
+pub fn refresh<'f>(
+    env: &'f EntraWorld<'_>,
+    refresh_token: &'f Secret<String>,
+    client_id: &'f str,
+    scopes: Option<&'f [String]>,
+    resource: Option<&'f str>,
+) -> BodyOnce<'f, Result<IssuedTokens, RefreshError>> {
+    Box::pin(async move {
+        let presented = PresentedToken::read(refresh_token).ok_or(RefreshError::Unknown)?;
+        // A client that mixes its two tokens up is no thief.
+        let token = presented.refresh.as_ref().ok_or(RefreshError::Unknown)?;
+        let asked = Asked { scopes, resource };
+        // The grace counts to here: what a request waits for later is not its client's fault.
+        let arrived = env.clock.now();
+        let mut was_current = false;
+        for _ in 0..MAX_SWAPS {
+            let found = env.records.read(&SESSIONS, &presented.id).await?.ok_or(RefreshError::Unknown)?;
+            let Stored { value: record, version } = found;
+            if record.is_over(env.clock.now()) || !record.was_refresh_token(&presented) {
+                return Err(RefreshError::Unknown);
+            }
+            let (id, is_current) = (presented.id.as_str(), record.is_refresh_token(&presented));
+            let is_own = record.owner.client_id == client_id;
+            if is_current && !is_own {
+                return Err(RefreshError::Unknown);
+            }
+            env.trail.set_session(id);
+            env.trail.set_user(record.username.as_deref());
+            if !is_own {
+                return Err(reused(env, id, &record.owner, Some("other-client")).await?);
+            }
+            if !is_current {
+                let Some(tokens) = grace::find(env, id, token, record.refresh_hash(), arrived).await? else {
+                    if was_current && grace::time(env).is_some() {
+                        return Err(StoreError::Contended.into());
+                    }
+                    return Err(reused(env, id, &record.owner, None).await?);
+                };
+                return repeat(env, id, &record, tokens, asked).await;
+            }
+            was_current = true;
+            if !record.owner.is_let_in(env) {
+                lifecycle::end(env, id, &record.owner, "tenant-not-allowed").await?;
+                return Err(RefreshError::Unknown);
+            }
+            if let Some(tokens) = rotate(env, id, (record, &version), token, asked).await? {
+                return Ok(tokens);
+            }
         }
-        let (id, is_current) = (presented.id.as_str(), record.is_refresh_token(&presented));
-        let is_own = record.owner.client_id == client_id;
-        if is_current && !is_own {
-            return Err(RefreshError::Unknown);
-        }
-        env.trail.set_session(id);
-        env.trail.set_user(record.username.as_deref());
-        if !is_own {
-            return Err(reused(env, id, &record.owner, Some("other-client")).await?);
-        }
-        if !is_current {
-            let Some(tokens) = grace::find(env, id, token, record.refresh_hash(), arrived).await? else {
-                if was_current && grace::time(env).is_some() {
-                    return Err(StoreError::Contended.into());
-                }
-                return Err(reused(env, id, &record.owner, None).await?);
-            };
-            return repeat(env, id, &record, tokens, asked).await;
-        }
-        was_current = true;
-        if !record.owner.is_let_in(env) {
-            lifecycle::end(env, id, &record.owner, "tenant-not-allowed").await?;
-            return Err(RefreshError::Unknown);
-        }
-        if let Some(tokens) = rotate(env, id, (record, &version), token, asked).await? {
-            return Ok(tokens);
-        }
-    }
-    Err(StoreError::Contended.into())
+        Err(StoreError::Contended.into())
+    })
 }
 
 impl Asked<'_> {

@@ -86,7 +86,9 @@ pub(crate) fn challenge(from: wit::Challenge) -> TokenChallenge {
 
 impl From<&ToolCaller> for tool_types::Caller {
     fn from(from: &ToolCaller) -> Self {
-        let ToolCaller { tenant_id, object_id, client_id, kind, scopes, roles, correlation_id } = from.clone();
+        // The record of the contract has no place for `agent`.
+        let ToolCaller { tenant_id, object_id, client_id, kind, agent: _, scopes, roles, correlation_id } =
+            from.clone();
         Self { tenant_id, object_id, client_id, kind: kind.into(), scopes, roles, correlation_id }
     }
 }

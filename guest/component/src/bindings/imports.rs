@@ -84,6 +84,7 @@ impl InstanceContext {
             records: self.records(),
             clock: &HostImports,
             random: &HostImports,
+            signatures: HOST_SIGNATURES,
             credential: &HostImports,
             trail,
         }
@@ -102,6 +103,7 @@ impl InstanceContext {
             settings,
             chosen: None,
             agent: &HostImports,
+            broker: &HostImports,
             channel: &HostImports,
         })
     }
@@ -148,7 +150,7 @@ fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn milliseconds(duration: Duration) -> u32 {
+pub(super) fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
@@ -266,6 +268,23 @@ impl Random for HostImports {
         let random = wasip2::random::random::get_random_bytes(bytes.len() as u64);
         for (to, from) in bytes.iter_mut().zip(random) {
             *to = from;
+        }
+    }
+}
+
+/// The host's arithmetic, if the component is built for a host that has it.
+#[cfg(feature = "host-signatures")]
+const HOST_SIGNATURES: Option<&dyn Signatures> = Some(&HostImports);
+#[cfg(not(feature = "host-signatures"))]
+const HOST_SIGNATURES: Option<&dyn Signatures> = None;
+
+#[cfg(feature = "host-signatures")]
+impl Signatures for HostImports {
+    fn is_good_rs256(&self, modulus: &[u8], signed: &[u8], signature: &[u8]) -> Option<bool> {
+        match wit::signatures::judge_rs256(modulus, signed, signature) {
+            wit::signatures::Verdict::Good => Some(true),
+            wit::signatures::Verdict::Bad => Some(false),
+            wit::signatures::Verdict::Unknown => None,
         }
     }
 }

@@ -51,6 +51,7 @@ fn failure(error: &SignInError) -> wit::SignInFailure {
         | SignInError::TakenOver
         | SignInError::ClientGone
         | SignInError::Authority(_)
-        | SignInError::NoBrowser(_) => Failure::Unavailable,
+        | SignInError::NoBrowser(_)
+        | SignInError::Broker(_) => Failure::Unavailable,
     }
 }

@@ -14,6 +14,7 @@ use base::principal::{Principal, PrincipalKind};
 use base::{Identity, Secret};
 use serde::Deserialize;
 use serde_json::json;
+use world::BodyOnce;
 use world::once::{Failure, Policy, once};
 use world::records::{Namespace, Partition, Ttl};
 use world::{Clock, RateLimiter, StoreError, limits};
@@ -69,26 +70,29 @@ impl GroupResolver for GraphGroupResolver {
 
 /// Object ids of all groups that a user is in, transitively. Only for a confidential client. With a limiter, a question to
 /// Graph counts for the user.
-pub async fn of(
-    env: &EntraWorld<'_>,
+#[inline(never)]
+pub fn of<'f>(
+    env: &'f EntraWorld<'_>,
     kind: PrincipalKind,
-    who: Identity<'_>,
-    limiter: Option<&dyn RateLimiter>,
-) -> Result<Vec<String>, GraphError> {
-    let Identity { tenant_id, object_id, .. } = who;
-    if kind != PrincipalKind::User {
-        return Err(Failure::new("the groups of an application are not resolved").into());
-    }
-    // Both become parts of a URL. The validation has checked them; this is where it matters.
-    if !is_guid(tenant_id) || !is_guid(object_id) {
-        return Err(Failure::new("the principal is not identified by GUIDs").into());
-    }
-    let settings = env.settings;
-    let key = [settings.graph.as_str(), &settings.client_id, tenant_id, object_id];
-    let ask = async |_| ask_unless_throttled(env, who, limiter).await;
-    let policy = if limiter.is_some() { &POLICY } else { &Policy::ANSWER };
-    let groups: GroupIds = once(&env.records, &GROUPS, &key, policy, |_| true, ask).await?;
-    Ok(groups.0)
+    who: Identity<'f>,
+    limiter: Option<&'f dyn RateLimiter>,
+) -> BodyOnce<'f, Result<Vec<String>, GraphError>> {
+    Box::pin(async move {
+        let Identity { tenant_id, object_id, .. } = who;
+        if kind != PrincipalKind::User {
+            return Err(Failure::new("the groups of an application are not resolved").into());
+        }
+        // Both become parts of a URL. The validation has checked them; this is where it matters.
+        if !is_guid(tenant_id) || !is_guid(object_id) {
+            return Err(Failure::new("the principal is not identified by GUIDs").into());
+        }
+        let settings = env.settings;
+        let key = [settings.graph.as_str(), &settings.client_id, tenant_id, object_id];
+        let ask = async |_| ask_unless_throttled(env, who, limiter).await;
+        let policy = if limiter.is_some() { &POLICY } else { &Policy::ANSWER };
+        let groups: GroupIds = once(&env.records, &GROUPS, &key, policy, |_| true, ask).await?;
+        Ok(groups.0)
+    })
 }
 
 /// Asks, unless Graph wants to be left alone. The wait holds for the user who was asked about: what Graph counts

@@ -3,7 +3,7 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use url::Url;
-use world::{Credential, CredentialError};
+use world::{BodyOnce, Credential, CredentialError};
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
@@ -90,10 +90,18 @@ impl<'w> EntraClient<'w> {
         self.send(self.identify(form, &self.credential).encode(), to).await
     }
 
-    async fn send(&self, body: Zeroizing<Vec<u8>>, to: &Url) -> Result<Response<Zeroizing<Vec<u8>>>, OAuthError> {
-        let mut request = Request::post(to.as_str()).body(body).map_err(|_| OAuthError::Misconfigured("authority"))?;
-        request.headers_mut().insert(CONTENT_TYPE, FORM);
-        transport::send(&self.env, request).await
+    #[inline(never)]
+    fn send<'f>(
+        &'f self,
+        body: Zeroizing<Vec<u8>>,
+        to: &'f Url,
+    ) -> BodyOnce<'f, Result<Response<Zeroizing<Vec<u8>>>, OAuthError>> {
+        Box::pin(async move {
+            let mut request =
+                Request::post(to.as_str()).body(body).map_err(|_| OAuthError::Misconfigured("authority"))?;
+            request.headers_mut().insert(CONTENT_TYPE, FORM);
+            transport::send(&self.env, request).await
+        })
     }
 
     /// What the client uses of the world.
@@ -115,7 +123,7 @@ impl<'w> EntraClient<'w> {
 }
 
 /// The value of the `claims` parameter: the client's capabilities, merged with a claims challenge if there is one.
-pub(super) fn claims(challenge: Option<&str>) -> String {
+pub fn claims(challenge: Option<&str>) -> String {
     let Some(challenge) = challenge else {
         return CLIENT_CAPABILITIES.to_owned();
     };

@@ -1,7 +1,8 @@
 //! Whether an AI agent obtained a token (Microsoft Entra Agent ID, "Token claims reference for agents").
 //!
-//! Rules look at the facets, which say how an agent takes part. The blueprint is for records, and nothing is decided by it. A
-//! value that cannot be read counts as absent.
+//! Rules look at the facets, which say how an agent takes part. The blueprint is for records, and nothing is decided by it: one
+//! that cannot be read counts as absent. Facets that cannot be read name an agent, because rules deny what they do not allow
+//! agents.
 
 use base::principal::{Agent, AgentRole};
 use serde_json::{Map, Value};
@@ -31,10 +32,16 @@ pub(super) fn of(claims: &Map<String, Value>) -> Option<Agent> {
     Some(Agent { role, blueprint: blueprint.filter(|id| is_guid(id)).map(str::to_owned) })
 }
 
-/// Facets are numbers in a text, separated by spaces, in any order.
+/// Facets are numbers in a text, separated by spaces, in any order. The form is not documented to stay,
+/// so a list and a number are read as well; anything else has every facet.
 fn has_facet(facets: Option<&Value>, facet: &str) -> bool {
-    let text = facets.and_then(Value::as_str).unwrap_or_default();
-    text.split(' ').any(|element| element == facet)
+    match facets {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => text.split(|letter: char| !letter.is_ascii_digit()).any(|number| number == facet),
+        Some(Value::Number(number)) => number.to_string() == facet,
+        Some(Value::Array(elements)) => elements.iter().any(|element| has_facet(Some(element), facet)),
+        Some(Value::Bool(_) | Value::Object(_)) => true,
+    }
 }
 
 #[cfg(test)]
@@ -79,10 +86,26 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out_and_hides_nothing_else() {
+    fn facets_in_another_form_name_an_agent_as_well_and_those_in_no_known_form_always_do() {
         for (claims, expected) in [
-            (json!({ "xms_act_fct": 11 }), None),
-            (json!({ "xms_act_fct": null, "xms_sub_fct": ["11"] }), None),
+            (json!({ "xms_act_fct": 11 }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_act_fct": "3,9,11" }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_act_fct": [3, 11] }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_act_fct": null, "xms_sub_fct": ["11"] }), Some(AgentRole::Autonomous)),
+            (json!({ "xms_sub_fct": ["3 13"] }), Some(AgentRole::AgentUser)),
+            (json!({ "xms_act_fct": { "facets": [3] } }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_sub_fct": true }), Some(AgentRole::AgentUser)),
+            (json!({ "xms_act_fct": [3, [11]] }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_act_fct": 9, "xms_sub_fct": [3, "111"] }), None),
+            (json!({ "xms_act_fct": null, "xms_sub_fct": [] }), None),
+        ] {
+            assert_eq!(agent(&claims).map(|agent| agent.role), expected, "{claims}");
+        }
+    }
+
+    #[test]
+    fn a_blueprint_that_cannot_be_read_is_left_out_and_hides_nothing_else() {
+        for (claims, expected) in [
             (json!({ "xms_act_fct": "11", "xms_par_app_azp": 1 }), Some(AgentRole::OnBehalfOfUser)),
             (json!({ "xms_par_app_azp": "not a GUID" }), Some(AgentRole::Unknown)),
         ] {

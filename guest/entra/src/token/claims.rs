@@ -51,6 +51,8 @@ pub(super) struct Claims {
     /// `upn`, in access tokens of version 1.
     pub(super) upn: Option<String>,
     pub(super) name: Option<String>,
+    /// `login_hint`, an optional claim of ID tokens.
+    pub(super) login_hint: Option<String>,
 }
 
 /// Names and addresses of people do not belong into logs.
@@ -97,6 +99,7 @@ impl Claims {
             preferred_username: optional_text(claims, "preferred_username")?,
             upn: shown_text(claims, "upn"),
             name: optional_text(claims, "name")?,
+            login_hint: shown_text(claims, "login_hint"),
         })
     }
 }

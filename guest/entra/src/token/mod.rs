@@ -4,7 +4,7 @@
 //! [`validation`] holds the steps and is the only module that can make a [`ValidatedToken`]. The others serve it:
 //! [`compact`], `claims` and `agent` read a token, [`jwks`] reads keys, `authority` and `documents` fetch and keep them,
 //! `given_keys` stands in for them,
-//! `signature` and `rs256` verify, `validated` remembers. Errors are one closed set, [`TokenError`].
+//! `signature` and `rs256` verify, `validated` remembers, [`stated`] reads what is not verified. Errors are one closed set, [`TokenError`].
 
 mod agent;
 mod authority;
@@ -20,6 +20,7 @@ pub mod jwks;
 mod requirements;
 mod rs256;
 mod signature;
+pub mod stated;
 mod validated;
 pub mod validation;
 

@@ -11,8 +11,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use base::principal::{AgentRole, Groups, Principal, PrincipalKind};
+use base::principal::{AgentRole, CallerKind, Groups, Principal, PrincipalKind};
 use base::settings::Settings;
+use world::BodyOnce;
 
 use super::authority::AuthorityEndpoints;
 use super::claims::{Claims, client_claim};
@@ -65,6 +66,7 @@ pub struct ValidatedIdToken {
     roles: Vec<String>,
     groups: Groups,
     contexts: Option<Vec<String>>,
+    login_hint: Option<String>,
 }
 
 /// Names and addresses of people do not belong into logs.
@@ -118,6 +120,11 @@ impl ValidatedIdToken {
     /// `name`. For display only.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// `login_hint`, an optional claim: names the person's session to Entra ID.
+    pub fn login_hint(&self) -> Option<&str> {
+        self.login_hint.as_deref()
     }
 
     /// Whether the person's home is another identity provider (`idp`, `acct`).
@@ -176,53 +183,65 @@ pub async fn validate_access_token_by_keys(
 }
 
 /// Validates the ID token of a sign-in.
-pub async fn validate_id_token(
-    env: &EntraWorld<'_>,
-    token: &str,
-    expected: &IdTokenExpectations<'_>,
-) -> Result<ValidatedIdToken, TokenError> {
-    let settings = env.settings;
-    if !is_guid(&settings.client_id) {
-        return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
-    }
-    let instance = InstanceCaches::current(settings);
-    let (claims, _) = genuine(env, &instance, token, &validated::hash(token), TokenUse::Id).await?;
-    check_audience(&claims, std::slice::from_ref(&settings.client_id))?;
-    check_times(env, TokenUse::Id, claims.not_before, claims.issued_at, claims.expires_at)?;
-    // OpenID Connect Core section 3.1.3.7, steps 4 and 5: the authorized party, if named, is this client.
-    if let Some(party) = claims.client_id.as_ref().filter(|party| **party != settings.client_id) {
-        return Err(TokenError::ClientNotAllowed { expected: vec![settings.client_id.clone()], actual: party.clone() });
-    }
-    // Step 11: the nonce ties the token to the request that this process made.
-    if claims.nonce.as_deref() != expected.nonce {
-        return Err(TokenError::NonceMismatch);
-    }
-    let guest = is_guest(settings, &claims);
-    let Claims {
-        tenant_id,
-        object_id,
-        subject,
-        issuer,
-        expires_at,
-        preferred_username,
-        name,
-        roles,
-        groups,
-        contexts,
-        ..
-    } = claims;
-    Ok(ValidatedIdToken {
-        tenant_id,
-        object_id,
-        subject,
-        issuer,
-        expires_at,
-        preferred_username,
-        name,
-        guest,
-        roles,
-        groups,
-        contexts,
+#[inline(never)]
+pub fn validate_id_token<'f>(
+    env: &'f EntraWorld<'_>,
+    token: &'f str,
+    expected: &'f IdTokenExpectations<'_>,
+) -> BodyOnce<'f, Result<ValidatedIdToken, TokenError>> {
+    Box::pin(async move {
+        let settings = env.settings;
+        if !is_guid(&settings.client_id) {
+            return Err(TokenError::ConfigurationInvalid { setting: "client_id".to_owned() });
+        }
+        let instance = InstanceCaches::current(settings);
+        let (claims, _) = genuine(env, &instance, token, &validated::hash(token), TokenUse::Id).await?;
+        check_audience(&claims, std::slice::from_ref(&settings.client_id))?;
+        check_times(env, TokenUse::Id, claims.not_before, claims.issued_at, claims.expires_at)?;
+        // OpenID Connect Core section 3.1.3.7, steps 4 and 5: the authorized party, if named, is this client.
+        if let Some(party) = claims.client_id.as_ref().filter(|party| **party != settings.client_id) {
+            return Err(TokenError::ClientNotAllowed {
+                expected: vec![settings.client_id.clone()],
+                actual: party.clone(),
+            });
+        }
+        // Step 11: the nonce ties the token to the request that this process made.
+        if claims.nonce.as_deref() != expected.nonce {
+            return Err(TokenError::NonceMismatch);
+        }
+        // People sign in. What an agent may do depends on rules that name agents, and a session does not know of them.
+        if claims.agent.as_ref().is_some_and(|agent| agent.role != AgentRole::Unknown) {
+            return Err(TokenError::PrincipalKindMismatch { required: CallerKind::User, actual: CallerKind::Agent });
+        }
+        let guest = is_guest(settings, &claims);
+        let Claims {
+            tenant_id,
+            object_id,
+            subject,
+            issuer,
+            expires_at,
+            preferred_username,
+            name,
+            roles,
+            groups,
+            contexts,
+            login_hint,
+            ..
+        } = claims;
+        Ok(ValidatedIdToken {
+            tenant_id,
+            object_id,
+            subject,
+            issuer,
+            expires_at,
+            preferred_username,
+            name,
+            guest,
+            roles,
+            groups,
+            contexts,
+            login_hint,
+        })
     })
 }
 
@@ -314,62 +333,65 @@ async fn access_token(
 }
 
 /// Steps 1 to 8: the token is what Entra ID signed for a tenant that counts. The claims, and the key.
-async fn genuine(
-    env: &EntraWorld<'_>,
-    instance: &InstanceCaches,
-    token: &str,
-    hash: &TokenHash,
+#[inline(never)]
+fn genuine<'f>(
+    env: &'f EntraWorld<'_>,
+    instance: &'f InstanceCaches,
+    token: &'f str,
+    hash: &'f TokenHash,
     token_use: TokenUse,
-) -> Result<(Claims, Fingerprint), TokenError> {
-    // 1. The form, and the header: allowed algorithm, no parameter that brings a key or has to be understood
-    //    (RFC 7515 section 5.2 steps 1 to 5, RFC 8725 sections 2.4, 3.1, 3.10).
-    let compact = compact::parse(token)?;
+) -> BodyOnce<'f, Result<(Claims, Fingerprint), TokenError>> {
+    Box::pin(async move {
+        // 1. The form, and the header: allowed algorithm, no parameter that brings a key or has to be understood
+        //    (RFC 7515 section 5.2 steps 1 to 5, RFC 8725 sections 2.4, 3.1, 3.10).
+        let compact = compact::parse(token)?;
 
-    // 2. The claims have their types (RFC 7519 section 7.2 steps 8 to 10).
-    let claims = Claims::read(&compact.claims)?;
+        // 2. The claims have their types (RFC 7519 section 7.2 steps 8 to 10).
+        let claims = Claims::read(&compact.claims)?;
 
-    // 3. An access token is not an ID token (RFC 8725 section 3.12): both are signed with the same keys, and an
-    //    ID token's audience is a client id as well.
-    check_use(&claims, token_use)?;
+        // 3. An access token is not an ID token (RFC 8725 section 3.12): both are signed with the same keys, and an
+        //    ID token's audience is a client id as well.
+        check_use(&claims, token_use)?;
 
-    // 4. The authority, by its own metadata.
-    let now = env.clock.now();
-    let (metadata, mut keys) = instance.authority.current(env, now).await?;
+        // 4. The authority, by its own metadata.
+        let now = env.clock.now();
+        let (metadata, mut keys) = instance.authority.current(env, now).await?;
 
-    // 5. The issuer is the one of the token's tenant, in the form of the token's version (RFC 8725 section 3.8).
-    let expected = instance.authority.issuer(env, &metadata.value, claims.version, &claims.tenant_id).await?;
-    if claims.issuer != expected {
-        return Err(TokenError::IssuerMismatch { expected, actual: claims.issuer });
-    }
+        // 5. The issuer is the one of the token's tenant, in the form of the token's version (RFC 8725 section 3.8).
+        let expected = instance.authority.issuer(env, &metadata.value, claims.version, &claims.tenant_id).await?;
+        if claims.issuer != expected {
+            return Err(TokenError::IssuerMismatch { expected, actual: claims.issuer });
+        }
 
-    // 6. The tenant is accepted. A genuine token of a stranger's tenant is still a stranger's.
-    let authority_tenant = metadata.value.tenant_id.as_deref();
-    if !tenants::accepts(env.settings, authority_tenant, &claims.tenant_id, token_use) {
-        return Err(TokenError::TenantNotAllowed { tenant_id: claims.tenant_id });
-    }
+        // 6. The tenant is accepted. A genuine token of a stranger's tenant is still a stranger's.
+        let authority_tenant = metadata.value.tenant_id.as_deref();
+        if !tenants::accepts(env.settings, authority_tenant, &claims.tenant_id, token_use) {
+            return Err(TokenError::TenantNotAllowed { tenant_id: claims.tenant_id });
+        }
 
-    // 7. The key that the header names. A key id that is not in the set may be newer than the set.
-    if keys.value.with_id(&compact.key_id).next().is_none() {
-        let demand = match token_use {
-            TokenUse::Access => Demand::NewerThan(keys.fetched_at),
-            TokenUse::Id => Demand::NewerThanForAuthority(keys.fetched_at),
-        };
-        keys = instance.authority.keys(env, &metadata.value, demand).await?;
-    }
-    let key = select_key(env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
-    let verifying = key
-        .for_algorithm(compact.algorithm)
-        .map_err(|fault| TokenError::KeyNotAllowed { key_id: compact.key_id.clone(), fault })?;
+        // 7. The key that the header names. A key id that is not in the set may be newer than the set.
+        if keys.value.with_id(&compact.key_id).next().is_none() {
+            let demand = match token_use {
+                TokenUse::Access => Demand::NewerThan(keys.fetched_at),
+                TokenUse::Id => Demand::NewerThanForAuthority(keys.fetched_at),
+            };
+            keys = instance.authority.keys(env, &metadata.value, demand).await?;
+        }
+        let key = select_key(env.settings, &keys.value, &compact.key_id, authority_tenant, &claims)?;
+        let verifying = key
+            .for_algorithm(compact.algorithm)
+            .map_err(|fault| TokenError::KeyNotAllowed { key_id: compact.key_id.clone(), fault })?;
 
-    // 8. The signature (RFC 7515 section 5.2 step 8).
-    if instance.refused.borrow().contains(hash, &key.fingerprint, now) {
-        return Err(TokenError::SignatureInvalid { key_id: compact.key_id });
-    }
-    if verifying.verify(token).is_err() {
-        instance.refused.borrow_mut().insert(*hash, key.fingerprint, now);
-        return Err(TokenError::SignatureInvalid { key_id: compact.key_id });
-    }
-    Ok((claims, key.fingerprint))
+        // 8. The signature (RFC 7515 section 5.2 step 8).
+        if instance.refused.borrow().contains(hash, &key.fingerprint, now) {
+            return Err(TokenError::SignatureInvalid { key_id: compact.key_id });
+        }
+        if verifying.verify(token, env.signatures).is_err() {
+            instance.refused.borrow_mut().insert(*hash, key.fingerprint, now);
+            return Err(TokenError::SignatureInvalid { key_id: compact.key_id });
+        }
+        Ok((claims, key.fingerprint))
+    })
 }
 
 /// Entra ID's ID tokens have no `scp`, its access tokens no `nonce` claim but always the client's id.

@@ -253,6 +253,11 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
             TokenError::TenantNotAllowed { .. } => {
                 FailedSignIn::new("access_denied", "Accounts of this organisation are not admitted here.", reason)
             }
+            TokenError::PrincipalKindMismatch { .. } => FailedSignIn::new(
+                "access_denied",
+                "An AI agent does not sign in here. It can bring an access token of Microsoft Entra ID.",
+                reason,
+            ),
             _ => FailedSignIn::new("server_error", "The answer of Microsoft Entra ID could not be verified.", reason),
         }
     })?;

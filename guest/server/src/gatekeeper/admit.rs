@@ -7,8 +7,8 @@ use base::policy::{EVERYTHING, Target, TargetKind};
 use base::settings::{HttpSettings, ServerIdentity, ServerSettings};
 use caller::Caller;
 use http::{HeaderMap, HeaderValue, Method, Response};
-use world::StoreError;
 use world::provided_tools::ToolCaller;
+use world::{BodyOnce, StoreError};
 
 use super::event_ids::{self, LastEvent};
 use super::handle::{self, HandleContent, Use};
@@ -27,8 +27,9 @@ use crate::server_world::ServerWorld;
 const LISTED: [TargetKind; 3] = [TargetKind::Tool, TargetKind::Resource, TargetKind::Prompt];
 
 /// Decides about a request.
-pub async fn admit(env: &ServerWorld<'_>, request: Request) -> Admission {
-    admission(relay::admit(env, request, decide).await)
+#[inline(never)]
+pub fn admit<'f>(env: &'f ServerWorld<'_>, request: Request) -> BodyOnce<'f, Admission> {
+    Box::pin(async move { admission(relay::admit(env, request, decide).await) })
 }
 
 pub(super) fn admission(relayed: Relayed<Box<Grant>>) -> Admission {
@@ -176,8 +177,9 @@ async fn permitted(
     };
     // A server may send a list as part of any answer, and a client may take it.
     let mut asked = Asked { judge: is_restricted(env, server, caller), method, ..Asked::default() };
+    // An agent may do only what a rule says, and no rule is about methods that MCP does not have.
+    let known_only = env.site.settings.deny_unlisted || caller.facts().is_some_and(|facts| facts.agent);
     for (at, message) in body.messages.iter().enumerate() {
-        let known_only = env.site.settings.deny_unlisted;
         let targets = message.targets(known_only).map_err(|error| respond(body.malformed(at, error)))?;
         let first = targets.first().copied();
         for (kind, name) in targets {

@@ -6,8 +6,8 @@ use base::audit::{AuditEvent, Outcome};
 use caller::CallerReference;
 use entra::EntraWorld;
 use http::{HeaderMap, HeaderValue, Response};
-use world::Unrecorded;
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
+use world::{BodyOnce, Unrecorded};
 
 use super::AnswerHead;
 use super::callers::{self, NotFound};
@@ -21,52 +21,60 @@ use crate::tools::ToolError;
 
 /// Records the call, whatever becomes of its answer, and says which header fields to set on the answer. An error is the
 /// answer in its place.
-pub async fn answered(env: &ServerWorld<'_>, handle: &str, head: &AnswerHead) -> Result<HeaderMap, Response<Vec<u8>>> {
-    let late = || text(504, "The server behind did not answer in time");
-    let handle = match handle::open_any(&env.entra, handle).await {
-        Ok(Some(handle)) => handle,
-        Ok(None) => return Err(late()),
-        Err(_) => return Err(text(503, "The answer cannot be passed on now")),
-    };
-    let recorded = record(env, &handle, head).await;
-    if !handle.admits_answer(env.entra.clock.now()) {
-        return Err(late());
-    }
-    let Some(server) = env.site.servers.iter().find(|server| server.name == handle.of.server) else {
-        return Err(text(503, "The server behind is not configured any more"));
-    };
-    let origin = handle.of.origin.as_deref();
-    let failed = |status: u16, message: &str| relay::failure(env, server, origin, text(status, message));
-    recorded.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
-    if let Some(refusal) = &head.refusal {
-        if let Some(reply) = challenge_of(&env.entra, &handle.caller, refusal).await {
-            return Err(relay::challenge(env, server, origin, reply));
-        }
-        if head.status == 0 {
-            let status = if refusal.category == DelegationErrorCategory::Unavailable { 503 } else { 502 };
-            return Err(failed(status, &refusal.message));
-        }
-    }
-    if let Some(message) = refusal(head.status) {
-        return Err(failed(502, message));
-    }
-    let mut fields = relay::fields_of_answer(&env.site, server, origin);
-    if let Some(id) = &head.session_id {
-        let sealed = match &handle.of.session {
-            // The client keeps what it has.
-            Some(presented) if presented.id == *id => Some(presented.sealed.clone()),
-            _ => match handle.identity() {
-                Some(who) => session_id::seal(&env.entra, &server.name, who, &handle.caller, id)
-                    .await
-                    .map_err(|_| failed(503, "The session of the server behind cannot be kept now"))?,
-                None => None,
-            },
+#[inline(never)]
+pub fn answered<'f>(
+    env: &'f ServerWorld<'_>,
+    handle: &'f str,
+    head: &'f AnswerHead,
+) -> BodyOnce<'f, Result<HeaderMap, Response<Vec<u8>>>> {
+    Box::pin(async move {
+        let late = || text(504, "The server behind did not answer in time");
+        let handle = match handle::open_any(&env.entra, handle).await {
+            Ok(Some(handle)) => handle,
+            Ok(None) => return Err(late()),
+            Err(_) => return Err(text(503, "The answer cannot be passed on now")),
         };
-        let sealed = sealed.and_then(|sealed| HeaderValue::from_str(&sealed).ok());
-        let malformed = || failed(502, "The server behind gave a session id that is not visible ASCII, or too long");
-        fields.insert(MCP_SESSION_ID, sealed.ok_or_else(malformed)?);
-    }
-    Ok(fields)
+        let recorded = record(env, &handle, head).await;
+        if !handle.admits_answer(env.entra.clock.now()) {
+            return Err(late());
+        }
+        let Some(server) = env.site.servers.iter().find(|server| server.name == handle.of.server) else {
+            return Err(text(503, "The server behind is not configured any more"));
+        };
+        let origin = handle.of.origin.as_deref();
+        let failed = |status: u16, message: &str| relay::failure(env, server, origin, text(status, message));
+        recorded.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
+        if let Some(refusal) = &head.refusal {
+            if let Some(reply) = challenge_of(&env.entra, &handle.caller, refusal).await {
+                return Err(relay::challenge(env, server, origin, reply));
+            }
+            if head.status == 0 {
+                let status = if refusal.category == DelegationErrorCategory::Unavailable { 503 } else { 502 };
+                return Err(failed(status, &refusal.message));
+            }
+        }
+        if let Some(message) = refusal(head.status) {
+            return Err(failed(502, message));
+        }
+        let mut fields = relay::fields_of_answer(&env.site, server, origin);
+        if let Some(id) = &head.session_id {
+            let sealed = match &handle.of.session {
+                // The client keeps what it has.
+                Some(presented) if presented.id == *id => Some(presented.sealed.clone()),
+                _ => match handle.identity() {
+                    Some(who) => session_id::seal(&env.entra, &server.name, who, &handle.caller, id)
+                        .await
+                        .map_err(|_| failed(503, "The session of the server behind cannot be kept now"))?,
+                    None => None,
+                },
+            };
+            let sealed = sealed.and_then(|sealed| HeaderValue::from_str(&sealed).ok());
+            let malformed =
+                || failed(502, "The server behind gave a session id that is not visible ASCII, or too long");
+            fields.insert(MCP_SESSION_ID, sealed.ok_or_else(malformed)?);
+        }
+        Ok(fields)
+    })
 }
 
 /// What the client has to bring, where the server behind was refused a token that only the caller can help to.

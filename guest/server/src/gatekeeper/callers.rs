@@ -15,11 +15,12 @@ pub fn tool_caller(entra: &EntraWorld<'_>, caller: &dyn Caller) -> ToolCaller {
     let text = str::to_owned;
     let correlation_id = entra.trail.id().to_owned();
     match caller.facts() {
-        Some(Facts { identity, kind, scopes, .. }) => ToolCaller {
+        Some(Facts { identity, kind, agent, scopes, .. }) => ToolCaller {
             tenant_id: text(identity.tenant_id),
             object_id: text(identity.object_id),
             client_id: text(identity.client_id),
             kind,
+            agent,
             scopes: scopes.to_vec(),
             roles: caller.known_roles().to_vec(),
             correlation_id,
@@ -29,6 +30,7 @@ pub fn tool_caller(entra: &EntraWorld<'_>, caller: &dyn Caller) -> ToolCaller {
             object_id: String::new(),
             client_id: String::new(),
             kind: PrincipalKind::User,
+            agent: false,
             scopes: Vec::new(),
             roles: Vec::new(),
             correlation_id,

@@ -77,7 +77,8 @@ pub(super) fn of_sign_in(failed: &SignInError, now: u64) -> DelegationError {
         | SignInError::JoinedFailed(_)
         | SignInError::TakenOver
         | SignInError::ClientGone
-        | SignInError::NoBrowser(_) => Category::NeedsPerson,
+        | SignInError::NoBrowser(_)
+        | SignInError::Broker(_) => Category::NeedsPerson,
     };
     let retry_at = if let SignInError::Unavailable(failed) = failed { failed.retry_at(now) } else { None };
     let claims = if let SignInError::InteractionRequired { claims, .. } = failed { claims.clone() } else { None };

@@ -5,15 +5,19 @@
 //! says it, and to any other caller it is unknown. A name that was not seen to be handed out is of no caller.
 //!
 //! A task outlives a sign-in, so it is of the person with the client, and not of a session.
+//!
+//! Threat: an admitted caller has tasks made all day long, and fills the store that all share. So a person has so many names at a
+//! time, with all clients and at all servers, and the oldest give way.
 
 use std::time::Duration;
 
 use base::Identity;
+use base::encoding::digest;
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use world::StoreError;
-use world::records::{Namespace, Partition, Ttl};
+use world::records::{Namespace, Partition, Ring, Ttl};
 
 use crate::mcp::relay::Handed;
 
@@ -32,6 +36,15 @@ const TASKS: Namespace<HandedRecord> =
 const STATES: Namespace<HandedRecord> =
     Namespace::json(Partition::Application, "gate-state", Ttl::For(STATE)).hashed().absent_if_unreadable();
 
+/// Places of a person for names: 1,024 tasks, and as many states. Several lanes, because calls of one person come at the same
+/// moment.
+const LANES: u8 = 4;
+const PLACES: u64 = if cfg!(test) { 16 } else { 256 };
+/// Bytes that one place stands for. A record has some 20.
+const PLACE_BYTES: usize = 256;
+const TASK_PLACES: Ring = Ring::new(Partition::Application, "gate-task-of", LANES, PLACES, PLACE_BYTES, TASK);
+const STATE_PLACES: Ring = Ring::new(Partition::Application, "gate-state-of", LANES, PLACES, PLACE_BYTES, STATE);
+
 /// Something was handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct HandedRecord {
@@ -45,11 +58,32 @@ fn owner(who: Identity<'_>) -> String {
     serde_json::json!([tenant_id, object_id, client_id]).to_string()
 }
 
+/// The person alone: what its clients are called is its own choice.
+fn person(who: Identity<'_>) -> String {
+    digest(serde_json::json!([who.tenant_id, who.object_id]).to_string().as_bytes())
+}
+
 fn namespace(what: Handed) -> (&'static Namespace<HandedRecord>, Duration) {
     match what {
         Handed::Task => (&TASKS, TASK),
         Handed::State => (&STATES, STATE),
     }
+}
+
+/// Writes that a name is this caller's from now on.
+async fn write(
+    entra: &EntraWorld<'_>,
+    server: &str,
+    who: Identity<'_>,
+    (what, name): (Handed, &str),
+) -> Result<(), StoreError> {
+    let ((records, _), owner, person) = (namespace(what), owner(who), person(who));
+    let places = match what {
+        Handed::Task => &TASK_PLACES,
+        Handed::State => &STATE_PLACES,
+    };
+    let record = HandedRecord { since: entra.clock.now() };
+    entra.records.put_in_one_of(places, &[&person], 0, records, &[server, owner.as_str(), name], &record).await
 }
 
 /// Remembers that a server has handed out a name to this caller.
@@ -62,9 +96,7 @@ pub(super) async fn remember(
     if is_own(entra, server, who, name).await? {
         return Ok(());
     }
-    let ((records, _), owner) = (namespace(name.0), owner(who));
-    let record = HandedRecord { since: entra.clock.now() };
-    entra.records.put(records, &[server, owner.as_str(), name.1], &record).await
+    write(entra, server, who, name).await
 }
 
 /// Whether a server has handed out a name to this caller. What is used is remembered for longer.
@@ -80,7 +112,7 @@ pub(super) async fn is_own(
     let now = entra.clock.now();
     if found.since.saturating_add(lifetime.as_secs() / 2) <= now {
         // What cannot be written now ends earlier.
-        let _ = entra.records.put(records, &key, &HandedRecord { since: now }).await;
+        let _ = write(entra, server, who, (what, name)).await;
     }
     Ok(true)
 }
@@ -142,6 +174,34 @@ mod tests {
             run(remember(&env, "crm", others[0], (what, "7"))).unwrap();
             assert!(own("crm", ALICE) && own("crm", others[0]) && !own("crm", others[1]));
         }
+    }
+
+    #[test]
+    fn a_person_has_so_many_names_at_a_time_with_all_of_its_clients() {
+        let most = u64::from(LANES) * PLACES;
+        let world = World::default();
+        let env = world.remote().entra;
+        let bob = Identity { object_id: "bob", ..ALICE };
+        run(remember(&env, "crm", bob, (Handed::Task, "7"))).unwrap();
+        run(remember(&env, "crm", ALICE, (Handed::State, "7"))).unwrap();
+        let before = world.record_names().len();
+        let count = 20 * most;
+        for number in 0..count {
+            let client = format!("client-{}", number % 5);
+            let who = Identity { client_id: &client, ..ALICE };
+            run(remember(&env, "crm", who, (Handed::Task, &number.to_string()))).unwrap();
+        }
+        // Of each name its record and its place, and of each lane its end.
+        let most = usize::try_from(2 * most).unwrap() + usize::from(LANES);
+        assert!(world.record_names().len() <= before + most, "{}", world.record_names().len());
+        let own = |number: u64| {
+            let client = format!("client-{}", number % 5);
+            let who = Identity { client_id: &client, ..ALICE };
+            run(is_own(&env, "crm", who, (Handed::Task, &number.to_string()))).unwrap()
+        };
+        assert!(!own(0) && own(count - 1), "the oldest give way");
+        assert!(run(is_own(&env, "crm", bob, (Handed::Task, "7"))).unwrap(), "another person has its own");
+        assert!(run(is_own(&env, "crm", ALICE, (Handed::State, "7"))).unwrap());
     }
 
     #[test]

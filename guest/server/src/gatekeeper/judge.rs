@@ -6,6 +6,7 @@
 use base::policy::{Denial, Target, TargetKind};
 use base::settings::ServerIdentity;
 use serde_json::{Map, Value, json};
+use world::BodyOnce;
 
 use super::admit::is_restricted;
 use super::callers::again;
@@ -44,27 +45,30 @@ const ABOUT_LISTS: [&str; 2] = [CACHE_SCOPE, TTL];
 const PERSONAL: [&str; 2] = ["contents", "supportedVersions"];
 
 /// Takes out of a message what the caller may not see, and remembers what it hands out to the caller.
-pub async fn judge_answer(env: &ServerWorld<'_>, handle: &str, message: String) -> String {
-    if message.len() > MAX_MESSAGE_BYTES {
-        return unjudged(None, "the answer of the server behind is longer than 4 MiB");
-    }
-    let mut value = match read_answer(message.as_bytes()) {
-        Ok(value) => value,
-        Err(error) => return unjudged(None, &format!("the answer of the server behind cannot be judged: {error}")),
-    };
-    let messages = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
-    if messages.iter().any(is_ambiguous) {
-        return unjudged(value.get("id"), AMBIGUOUS);
-    }
-    if !messages.iter().any(is_concerned) {
-        return message;
-    }
-    let id = value.get("id").cloned();
-    match judged(env, handle, &mut value).await {
-        Ok(false) => message,
-        Ok(true) => value.to_string(),
-        Err(reason) => unjudged(id.as_ref(), reason),
-    }
+#[inline(never)]
+pub fn judge_answer<'f>(env: &'f ServerWorld<'_>, handle: &'f str, message: String) -> BodyOnce<'f, String> {
+    Box::pin(async move {
+        if message.len() > MAX_MESSAGE_BYTES {
+            return unjudged(None, "the answer of the server behind is longer than 4 MiB");
+        }
+        let mut value = match read_answer(message.as_bytes()) {
+            Ok(value) => value,
+            Err(error) => return unjudged(None, &format!("the answer of the server behind cannot be judged: {error}")),
+        };
+        let messages = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+        if messages.iter().any(is_ambiguous) {
+            return unjudged(value.get("id"), AMBIGUOUS);
+        }
+        if !messages.iter().any(is_concerned) {
+            return message;
+        }
+        let id = value.get("id").cloned();
+        match judged(env, handle, &mut value).await {
+            Ok(false) => message,
+            Ok(true) => value.to_string(),
+            Err(reason) => unjudged(id.as_ref(), reason),
+        }
+    })
 }
 
 /// Whether a message has something that depends on the caller.

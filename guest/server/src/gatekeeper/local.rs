@@ -11,9 +11,9 @@ use caller::local::{PersonWorld, SignInError, silent};
 use entra::EntraWorld;
 use entra::graph::GraphChallenge;
 use serde::{Deserialize, Serialize};
-use world::StoreError;
 use world::provided_tools::DelegationError;
 use world::records::{Partition, Sealed};
+use world::{BodyOnce, StoreError};
 
 use super::delegation::{granted, not_granted, of_sign_in};
 use super::handle::handle_invalid;
@@ -48,24 +48,27 @@ pub async fn seal(env: &EntraWorld<'_>, server: &str, account: &Account) -> Resu
 
 /// An access token for the account of a handle. The permissions have to be one entry of the server's in the settings. Where
 /// Entra ID wants the person, the browser is opened: no client takes part in this call.
-pub async fn local_token(
-    person: &PersonWorld<'_>,
-    handle: &str,
-    permissions: &[String],
-    challenge: Option<&GraphChallenge>,
-) -> Result<Secret<String>, DelegationError> {
-    let env = &person.entra;
-    let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| of_sign_in(&error.into(), 0))?;
-    let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(handle_invalid)?;
-    let permissions =
-        granted(env.settings, &handle.server, permissions).ok_or_else(|| not_granted(&handle.server, permissions))?;
-    let challenge = challenge.map(|challenge| GraphChallenge {
-        // Claims that Entra ID could not be told of count as none.
-        claims: challenge.claims.clone().filter(|claims| claims::are_usable(claims)),
-        refused: challenge.refused.clone(),
-    });
-    let token = acquire(person, &handle.account, permissions, challenge.as_ref()).await;
-    token.map_err(|error| of_sign_in(&error, env.clock.now()))
+#[inline(never)]
+pub fn local_token<'f>(
+    person: &'f PersonWorld<'_>,
+    handle: &'f str,
+    permissions: &'f [String],
+    challenge: Option<&'f GraphChallenge>,
+) -> BodyOnce<'f, Result<Secret<String>, DelegationError>> {
+    Box::pin(async move {
+        let env = &person.entra;
+        let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| of_sign_in(&error.into(), 0))?;
+        let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(handle_invalid)?;
+        let permissions = granted(env.settings, &handle.server, permissions)
+            .ok_or_else(|| not_granted(&handle.server, permissions))?;
+        let challenge = challenge.map(|challenge| GraphChallenge {
+            // Claims that Entra ID could not be told of count as none.
+            claims: challenge.claims.clone().filter(|claims| claims::are_usable(claims)),
+            refused: challenge.refused.clone(),
+        });
+        let token = acquire(person, &handle.account, permissions, challenge.as_ref()).await;
+        token.map_err(|error| of_sign_in(&error, env.clock.now()))
+    })
 }
 
 async fn acquire(
@@ -74,9 +77,8 @@ async fn acquire(
     permissions: &[String],
     challenge: Option<&GraphChallenge>,
 ) -> Result<Secret<String>, SignInError> {
-    let env = &person.entra;
     let account = accounts::choose(person, Some(account)).await?;
-    let claims = match silent::for_call(env, &account, permissions, challenge).await {
+    let claims = match silent::for_call(person, &account, permissions, challenge).await {
         Err(SignInError::InteractionRequired { claims, .. }) => claims,
         other => return other.map(|token| token.token),
     };
@@ -92,7 +94,7 @@ async fn acquire(
             "Another account than the one that called the tool has signed in: call the tool again.".to_owned(),
         ));
     }
-    silent::for_call(env, &account, permissions, challenge).await.map(|token| token.token)
+    silent::for_call(person, &account, permissions, challenge).await.map(|token| token.token)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use base::Secret;
 use base::principal::PrincipalKind;
 use caller::claims;
 use entra::graph::GraphChallenge;
+use world::BodyOnce;
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
 
 use super::TokenChallenge;
@@ -16,26 +17,32 @@ use super::handle::{self, handle_invalid};
 use crate::server_world::ServerWorld;
 
 /// An access token in the name of the handle's caller.
-pub async fn delegated_token(
-    env: &ServerWorld<'_>,
-    handle: &str,
-    permissions: &[String],
-    challenge: Option<&TokenChallenge>,
-) -> Result<Secret<String>, DelegationError> {
-    let entra = &env.entra;
-    let unavailable = |_| error(Category::Unavailable, "store", "The call cannot be looked up now: try again later");
-    let handle = handle::open(entra, handle).await.map_err(unavailable)?.ok_or_else(handle_invalid)?;
-    let server = &handle.of.server;
-    let permissions = granted(entra.settings, server, permissions).ok_or_else(|| not_granted(server, permissions))?;
-    let again = again(entra, &handle.caller).await.map_err(not_found)?;
-    let caller = again.caller(entra);
-    if caller.facts().is_some_and(|facts| facts.kind == PrincipalKind::App) {
-        let message = "The caller is an application that acts for itself: there is no token in the name of a person";
-        return Err(error(Category::Refused, "no-user", message));
-    }
-    let challenge = challenge.map(of_api);
-    let token = caller.delegated(&permissions.join(" "), challenge.as_ref()).await;
-    token.map_err(|error| no_token(entra, &error))
+#[inline(never)]
+pub fn delegated_token<'f>(
+    env: &'f ServerWorld<'_>,
+    handle: &'f str,
+    permissions: &'f [String],
+    challenge: Option<&'f TokenChallenge>,
+) -> BodyOnce<'f, Result<Secret<String>, DelegationError>> {
+    Box::pin(async move {
+        let entra = &env.entra;
+        let unavailable =
+            |_| error(Category::Unavailable, "store", "The call cannot be looked up now: try again later");
+        let handle = handle::open(entra, handle).await.map_err(unavailable)?.ok_or_else(handle_invalid)?;
+        let server = &handle.of.server;
+        let permissions =
+            granted(entra.settings, server, permissions).ok_or_else(|| not_granted(server, permissions))?;
+        let again = again(entra, &handle.caller).await.map_err(not_found)?;
+        let caller = again.caller(entra);
+        if caller.facts().is_some_and(|facts| facts.kind == PrincipalKind::App) {
+            let message =
+                "The caller is an application that acts for itself: there is no token in the name of a person";
+            return Err(error(Category::Refused, "no-user", message));
+        }
+        let challenge = challenge.map(of_api);
+        let token = caller.delegated(&permissions.join(" "), challenge.as_ref()).await;
+        token.map_err(|error| no_token(entra, &error))
+    })
 }
 
 /// Claims that Entra ID could not be told of count as none.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use base::Secret;
 use caller::session;
-use world::Channel;
+use world::{BodyOnce, Channel};
 
 use super::bearer::{Authenticate, Guard};
 use crate::mcp::{self, NotAdmitted, Peer, Reply};
@@ -25,14 +25,17 @@ pub struct MessageOrigin<'a> {
 }
 
 /// Handles one message.
-pub async fn handle(
-    env: &ServerWorld<'_>,
-    channel: &dyn Channel,
-    origin: &MessageOrigin<'_>,
-    message: &str,
-) -> Option<String> {
-    let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
-    handle_with(env, channel, origin, message, authenticate).await
+#[inline(never)]
+pub fn handle<'f>(
+    env: &'f ServerWorld<'_>,
+    channel: &'f dyn Channel,
+    origin: &'f MessageOrigin<'_>,
+    message: &'f str,
+) -> BodyOnce<'f, Option<String>> {
+    Box::pin(async move {
+        let authenticate: Authenticate = |env, token, resources| Box::pin(session::authenticate(env, token, resources));
+        handle_with(env, channel, origin, message, authenticate).await
+    })
 }
 
 /// The answer to every message with an authorization where the component is not set up as a remote server.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rmcp::model::{CacheScope, DiscoverResult, InitializeResult, ProtocolVersion, ServerCapabilities, ToolsCapability};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use world::Channel;
+use world::{BodyOnce, Channel};
 
 use super::calls::{call_tool, list_tools, servers};
 use super::envelope::{
@@ -33,16 +33,19 @@ const PROVIDED_INSTRUCTIONS: &str = "If no account is signed in, a tool asks the
                                      repeat the call after that.";
 
 /// Handles one message of the person at this machine. The host remembers the connection.
-pub async fn handle(env: &LocalWorld<'_>, message: &str) -> Option<String> {
-    match on_connection(&Peer::Local(env), env.person.channel, message).await {
-        Reply::Message { json, .. } => Some(json),
-        Reply::Nothing
-        | Reply::SignInAgain
-        | Reply::StepUp
-        | Reply::ClaimsChallenge(_)
-        | Reply::InsufficientScope(_)
-        | Reply::TooMany(_) => None,
-    }
+#[inline(never)]
+pub fn handle<'f>(env: &'f LocalWorld<'_>, message: &'f str) -> BodyOnce<'f, Option<String>> {
+    Box::pin(async move {
+        match on_connection(&Peer::Local(env), env.person.channel, message).await {
+            Reply::Message { json, .. } => Some(json),
+            Reply::Nothing
+            | Reply::SignInAgain
+            | Reply::StepUp
+            | Reply::ClaimsChallenge(_)
+            | Reply::InsufficientScope(_)
+            | Reply::TooMany(_) => None,
+        }
+    })
 }
 
 /// Handles one message of a connection that the host remembers.

@@ -56,6 +56,8 @@ const USING: [&str; 8] = [
 ];
 /// What notifications begin with.
 const NOTIFICATIONS: &str = "notifications/";
+/// Those that a client sends, in one revision of the protocol or another.
+const OF_CLIENTS: [&str; 5] = ["initialized", "cancelled", "progress", "roots/list_changed", "tasks/status"];
 
 /// Bytes of the longest name of a tool or a prompt, of a method, and of the longest id of a task: what a handle and a header
 /// field hold with ease.
@@ -279,8 +281,8 @@ impl RelayedMessage {
         named.into_iter().map(text).collect()
     }
 
-    /// What it asks for, all of which the caller needs to be permitted. A method that the protocol does not have names
-    /// nothing; `known_only` refuses it.
+    /// What it asks for, all of which the caller needs to be permitted. A method, or a notification, that the protocol does
+    /// not have names nothing that rules could be about; `known_only` refuses it.
     pub(crate) fn targets(&self, known_only: bool) -> Result<Vec<(TargetKind, &str)>, RpcError> {
         let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
         let one = |kind, parameter| self.text(parameter).map(|name| vec![(kind, name)]);
@@ -301,7 +303,7 @@ impl RelayedMessage {
             "subscriptions/listen" => self.listened(),
             _ if LISTING.contains(&method) || PLAIN.contains(&method) => Ok(Vec::new()),
             _ if is_ambiguous(method) => Err(RpcError::invalid_request("the method may be taken for another one")),
-            _ if known_only && !method.starts_with(NOTIFICATIONS) => Err(self.not_found(method)),
+            _ if known_only && !is_notification(method) => Err(self.not_found(method)),
             _ => Ok(Vec::new()),
         }
     }
@@ -437,6 +439,11 @@ impl RelayedBody {
 fn bounded<'t>(what: &str, text: &'t str, at_most: usize) -> Result<&'t str, RpcError> {
     let too_long = || RpcError::invalid_params(format!("{what} is longer than {at_most} bytes"));
     (text.len() <= at_most).then_some(text).ok_or_else(too_long)
+}
+
+/// Whether it is a notification that clients send.
+fn is_notification(method: &str) -> bool {
+    method.strip_prefix(NOTIFICATIONS).is_some_and(|about| OF_CLIENTS.contains(&about))
 }
 
 /// Whether a server that is not exact could take a method for one that names what it is about.

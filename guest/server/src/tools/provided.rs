@@ -160,6 +160,7 @@ fn person(env: &EntraWorld<'_>, account: Account) -> ToolCaller {
         object_id: account.object_id,
         client_id: String::new(),
         kind: PrincipalKind::User,
+        agent: false,
         scopes: Vec::new(),
         roles: Vec::new(),
         correlation_id: env.trail.id().to_owned(),

@@ -1,4 +1,4 @@
-//! Interfaces that a host of WASI alone has nothing for. Everything is refused.
+//! Interfaces that a host of WASI alone has nothing for. Everything is refused, or left to the component.
 
 use super::Adapter;
 use super::generated::exports::entra_mcp::plugin as wit;
@@ -8,6 +8,13 @@ impl wit::client_metadata::Guest for Adapter {
     fn fetch(_url: String, _client_address: Option<String>) -> wit::client_metadata::Fetched {
         let reason = "this host reads no metadata documents".to_owned();
         Err(wit::client_metadata::FetchError::Denied(reason))
+    }
+}
+
+/// Arithmetic is no faster here than in the component.
+impl wit::signatures::Guest for Adapter {
+    fn judge_rs256(_modulus: Vec<u8>, _signed: Vec<u8>, _signature: Vec<u8>) -> wit::signatures::Verdict {
+        wit::signatures::Verdict::Unknown
     }
 }
 
@@ -47,6 +54,36 @@ impl wit::user_agent::GuestLoopbackListener for NoListener {
     fn detach(&self, _lifetime_seconds: u32) -> String {
         String::new()
     }
+}
+
+/// Nor a broker with the sign-ins of one.
+impl wit::identity_broker::Guest for Adapter {
+    type InteractiveRequest = NoInteraction;
+
+    fn accounts(_client_id: String, _correlation_id: String) -> wit::identity_broker::ListedAccounts {
+        Err(no_broker())
+    }
+
+    fn acquire_silently(_request: wit::identity_broker::BrokerRequest) -> wit::identity_broker::Acquired {
+        Err(no_broker())
+    }
+}
+
+/// A request that no broker gets.
+pub(super) struct NoInteraction;
+
+impl wit::identity_broker::GuestInteractiveRequest for NoInteraction {
+    fn start(_request: wit::identity_broker::BrokerRequest) -> wit::identity_broker::InteractiveRequest {
+        wit::identity_broker::InteractiveRequest::new(Self)
+    }
+
+    fn wait(&self, _timeout_ms: u32) -> wit::identity_broker::BrokerAnswer {
+        wit::identity_broker::BrokerAnswer::Failed(no_broker())
+    }
+}
+
+fn no_broker() -> wit::identity_broker::BrokerError {
+    wit::identity_broker::BrokerError::Absent("this host asks no broker".to_owned())
 }
 
 /// Requests over HTTP do not share a connection.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::urls::{self, Clouds};
-use super::{Configuration, SettingsError, Variables, read_for};
+use super::{Configuration, SettingsError, Variables, read_for, rules};
 
 /// Where the requests of the tool may go: `egress` of a `[[tools]]`.
 pub const EGRESS: &str = "ENTRA_MCP_EGRESS";
@@ -115,17 +115,11 @@ fn title<'v>(variables: &Variables<'v>) -> Result<Option<&'v str>, SettingsError
     if is_line { Ok(Some(title)) } else { Err(invalid(TITLE, "one line of 1 to 128 characters is expected")) }
 }
 
-/// The rules. The component checks what is in them.
+/// The rules.
 fn access(variables: &Variables<'_>) -> Result<Option<Value>, SettingsError> {
     let Some(rules) = array(variables, ACCESS)? else { return Ok(None) };
     let rules = rules.into_iter().map(|mut rule| {
-        // As in the program: an empty list could mean "no caller" or "every caller".
-        if rule.values().any(|value| value.as_array().is_some_and(Vec::is_empty)) {
-            return Err(invalid(
-                ACCESS,
-                "a condition that is left out restricts nothing, and an empty list is refused",
-            ));
-        }
+        rules::check(&rule).map_err(|expected| invalid(ACCESS, expected))?;
         rule.entry("kinds").or_insert_with(|| json!(["user"]));
         Ok(Value::Object(rule))
     });
@@ -333,6 +327,8 @@ mod tests {
         for (name, value) in [
             (ACCESS, "x"),
             (ACCESS, r#"[{"tool": "a", "roles": []}]"#),
+            (ACCESS, r#"[{"tool": "*", "kinds": ["agent"]}]"#),
+            (ACCESS, r#"[{"tool": "*", "acrs": ["C1"]}]"#),
             (IDENTITY, "token"),
             (TITLE, "a\nb"),
             ("ENTRA_MCP_TLS_CERT", "x"),

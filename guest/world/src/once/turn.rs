@@ -1,5 +1,6 @@
 //! Which of the calls that have the same question asks it.
 
+use crate::body_once::BodyOnce;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -56,28 +57,31 @@ enum AttemptState {
 const ATTEMPTS: Namespace<AttemptRecord> = Namespace::json(Partition::Store, "", Ttl::Kept).absent_if_malformed();
 
 /// Claims the right to ask.
-pub(super) async fn claim<'w, 'k>(
-    records: &Records<'w>,
-    leases: &Namespace<Holder>,
+#[inline(never)]
+pub(super) fn claim<'f, 'w: 'f, 'k: 'f>(
+    records: &'f Records<'w>,
+    leases: &'f Namespace<Holder>,
     key: Key<'k>,
-    policy: &Policy,
-) -> Result<Claim<'w, 'k>, StoreError> {
-    let (claim, otherwise) = match policy.after {
-        After::Released => (claim_lease(records, leases, key, policy.lease).await, Turn::Unguarded),
-        After::Attempted { pause, kept } => {
-            let attempts = leases.layout_for(ATTEMPTS);
-            let turn = Turn::Attempt { attempts: attempts.kept_for(kept), key };
-            match claim_attempt(records, &attempts.kept_for(policy.lease), key, policy.lease, pause).await {
-                Ok(Some(refused)) => return Ok(refused),
-                Ok(None) => return Ok(Claim::Granted(turn)),
-                Err(error) => (Err(error), turn),
+    policy: &'f Policy,
+) -> BodyOnce<'f, Result<Claim<'w, 'k>, StoreError>> {
+    Box::pin(async move {
+        let (claim, otherwise) = match policy.after {
+            After::Released => (claim_lease(records, leases, key, policy.lease).await, Turn::Unguarded),
+            After::Attempted { pause, kept } => {
+                let attempts = leases.layout_for(ATTEMPTS);
+                let turn = Turn::Attempt { attempts: attempts.kept_for(kept), key };
+                match claim_attempt(records, &attempts.kept_for(policy.lease), key, policy.lease, pause).await {
+                    Ok(Some(refused)) => return Ok(refused),
+                    Ok(None) => return Ok(Claim::Granted(turn)),
+                    Err(error) => (Err(error), turn),
+                }
             }
+        };
+        match (claim, policy.without_store) {
+            (Err(_), WithoutStore::Asks) => Ok(Claim::Granted(otherwise)),
+            (claim, _) => claim,
         }
-    };
-    match (claim, policy.without_store) {
-        (Err(_), WithoutStore::Asks) => Ok(Claim::Granted(otherwise)),
-        (claim, _) => claim,
-    }
+    })
 }
 
 async fn claim_lease<'w, 'k>(

@@ -1,4 +1,4 @@
-//! Records that strangers cause: bounded in number and in bytes together, the oldest give way.
+//! Records that strangers cause, or one person: bounded in number and in bytes together, the oldest give way.
 //!
 //! Threat: an attacker without an account sends requests that each leave a record. Times to live bound how long a record
 //! stays, rate limits how many one address makes; neither bounds what many addresses make in that time.
@@ -60,25 +60,39 @@ impl Records<'_> {
         key: impl Into<Key<'_>>,
         value: &T,
     ) -> Result<(), StoreError> {
+        self.put_in_one_of(ring, &[], reserved, namespace, key, value).await
+    }
+
+    /// The same where each owner has a ring of these measures. Without an owner, it is the ring of all.
+    pub async fn put_in_one_of<T>(
+        &self,
+        ring: &Ring,
+        owner: &[&str],
+        reserved: usize,
+        namespace: &Namespace<T>,
+        key: impl Into<Key<'_>>,
+        value: &T,
+    ) -> Result<(), StoreError> {
         let raw_key = self.raw_key(namespace, key);
         let bytes = namespace.encode(value)?;
         let needed = bytes.len().max(reserved).div_ceil(ring.place_bytes.max(1)).max(1);
         let needed = u64::try_from(needed).ok().filter(|needed| *needed <= ring.places).ok_or(StoreError::TooLarge)?;
         let mut random = [0];
         self.random.fill(&mut random);
-        let lane = (random[0] % ring.lanes.max(1)).to_string();
+        let number = (random[0] % ring.lanes.max(1)).to_string();
+        let lane = [owner, &[number.as_str()]].concat();
         let ends = ring.ends();
-        let first = self.update(&ends, &lane, |end| {
+        let first = self.update(&ends, Key::Parts(&lane), |end| {
             let end = end.unwrap_or_default();
             Next::Write(end.wrapping_add(needed), end)
         });
         let first = first.await?;
         let occupants = ring.occupants();
         for offset in 0..needed {
-            let place = (first.wrapping_add(offset) % ring.places).to_string();
-            let place = [lane.as_str(), &place];
-            let before = self.get(&occupants, &place).await?;
-            self.put(&occupants, &place, &raw_key).await?;
+            let number = (first.wrapping_add(offset) % ring.places).to_string();
+            let place = [lane.as_slice(), &[number.as_str()]].concat();
+            let before = self.get(&occupants, Key::Parts(&place)).await?;
+            self.put(&occupants, Key::Parts(&place), &raw_key).await?;
             if let Some(before) = before.filter(|before| *before != raw_key) {
                 self.store.delete(&before).await?;
             }
@@ -174,6 +188,19 @@ mod tests {
             run(records.put_in(&LANES, 0, &NOTES, &format!("{number}"), &String::new())).unwrap();
         }
         assert_eq!(notes(&world).len(), 16);
+    }
+
+    #[test]
+    fn what_one_owner_has_takes_no_place_of_another() {
+        let world = World::default();
+        let records = world.records(&settings());
+        for (owner, count) in [("alice", 3), ("bob", 50)] {
+            for number in 0..count {
+                let name = format!("{owner}-{number}");
+                run(records.put_in_one_of(&RING, &[owner], 0, &NOTES, &name, &String::new())).unwrap();
+            }
+        }
+        assert_eq!(notes(&world), ["alice-0", "alice-1", "alice-2", "bob-46", "bob-47", "bob-48", "bob-49"]);
     }
 
     #[test]

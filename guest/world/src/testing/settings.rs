@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base::settings::{HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};
+use base::settings::{BrokerUse, HttpSettings, LocalSettings, Mode, Settings, SignInMethod, TokenMode, TokenSettings};
 
 /// The tenant of the default settings.
 pub const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
@@ -33,7 +33,12 @@ pub fn settings() -> Settings {
 
 /// How people sign in.
 pub fn local_settings() -> LocalSettings {
-    LocalSettings { method: SignInMethod::Automatic, timeout: Duration::from_secs(300), account: None }
+    LocalSettings {
+        method: SignInMethod::Automatic,
+        timeout: Duration::from_secs(300),
+        account: None,
+        broker: BrokerUse::Off,
+    }
 }
 
 /// How long a replaced refresh token gets the same answer again, unless a test changes it.

@@ -13,17 +13,18 @@ use entra_mcp_plugin::environment::Settings;
 use url::Url;
 
 use self::deployed::Visit;
-use self::network::Probe;
 use self::report::{Finding, Report, Severity};
 use super::CommandError;
 use crate::config::{ConfigError, ServeConfig, Sources};
 use crate::console;
+use crate::probe::Probe;
 
 mod clients;
 mod deployed;
 mod entra;
 mod local;
 mod network;
+mod registration;
 mod report;
 mod token;
 
@@ -118,7 +119,7 @@ async fn here(config: &ServeConfig, clock: &Arc<dyn Clock>, report: &mut Report)
     };
     let (mut findings, reached) = entra::way(&probe, &settings, clock.now_seconds()).await;
     let has_credential = credential.is_some();
-    let plugin = entra::plugin(config, settings.clone(), credential, clock);
+    let plugin = entra::plugin(config, settings.clone(), credential.clone(), clock);
     let plugin = match plugin {
         Ok(plugin) => Some(plugin),
         Err(error) => {
@@ -137,5 +138,9 @@ async fn here(config: &ServeConfig, clock: &Arc<dyn Clock>, report: &mut Report)
         findings.push(Finding::of_sentence("app-id-uri", &advice));
     }
     report.add("Entra ID", findings);
+    if let Some(credential) = credential.filter(|_| reached) {
+        let findings = registration::findings(&probe, &settings, &*credential).await;
+        report.add("App registration", findings);
+    }
     Some(Here { settings, plugin })
 }

@@ -30,6 +30,7 @@ pub mod logout;
 mod notices;
 pub mod serve;
 pub mod settings;
+pub mod setup;
 pub mod stdio;
 pub mod store;
 pub mod tools;
@@ -122,6 +123,9 @@ pub enum CommandError {
     /// Something prevented it from deciding about tokens.
     #[error(transparent)]
     Undecided(Box<CommandError>),
+    /// The app registration was not made or repaired.
+    #[error(transparent)]
+    Setup(#[from] setup::error::SetupError),
     /// Tools cannot be served.
     #[error(transparent)]
     Tools(#[from] ToolsError),
@@ -179,6 +183,7 @@ impl CommandError {
         match self {
             Self::Found { failures: 0, .. } => 1,
             Self::Found { .. } => 2,
+            Self::Setup(error) if error.is_usage() => 2,
             Self::Config(_)
             | Self::Usage(_)
             | Self::StartCheck(_)

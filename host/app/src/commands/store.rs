@@ -1,15 +1,18 @@
 //! `entra-mcp store`: examines the records that are kept, and replaces the key that seals them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
-use entra_mcp_plugin::secret_store::{KeyError, RedisStore, SqliteStore, StoreReport};
+use entra_mcp_plugin::secret_store::{
+    DataKeys, GivenKeys, KeyError, KeyFile, KeySource as _, RedisStore, SqliteStore, StoreReport,
+};
 use serde_json::{Value, json};
 
 use super::CommandError;
 use crate::composition::store::key_source;
-use crate::config::{StoreConfig, StoreLocation};
+use crate::config::{StoreConfig, StoreKey, StoreLocation};
 use crate::console;
 
 /// Opens every record of the stores, and says what is there and what is damaged.
@@ -30,9 +33,21 @@ pub async fn check(stores: &[StoreConfig], as_json: bool) -> Result<(), CommandE
     }
 }
 
-/// Puts a new data key before the present ones. Records are sealed with it as they are written. `print`: shows the keys,
-/// where this program cannot put them.
-pub async fn rotate_key(stores: &[StoreConfig], print: bool) -> Result<(), CommandError> {
+/// What `rotate-key` does of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotationStep {
+    /// All: every process reads the same file.
+    All,
+    /// Shows the keys, where this program cannot put them.
+    Print,
+    /// Puts the new key behind the present ones, in a file of which other machines get a copy.
+    Announce,
+    /// Puts the key before the others that was announced.
+    Promote,
+}
+
+/// Puts a new data key before the present ones. Records are sealed with it as they are written.
+pub async fn rotate_key(stores: &[StoreConfig], step: RotationStep) -> Result<(), CommandError> {
     for store in some(stores)? {
         let (location, clock) = (&store.location, clock());
         let path = match location {
@@ -40,21 +55,37 @@ pub async fn rotate_key(stores: &[StoreConfig], print: bool) -> Result<(), Comma
             _ => "".as_ref(),
         };
         let source = key_source(&store.key, path);
+        check_step(store, step, &source.place())?;
         let keys = match location {
             StoreLocation::Memory => return Err(memory()),
             StoreLocation::File(path) => SqliteStore::rotated_keys(path, &*source).map_err(Error::from)?,
             StoreLocation::Redis(options) => {
-                RedisStore::rotated_keys(options, Arc::clone(&source), clock).await.map_err(Error::from)?
+                let source = Arc::clone(&source);
+                let keys = match step {
+                    RotationStep::Promote => RedisStore::promoted_keys(options, source, clock).await,
+                    _ => RedisStore::rotated_keys(options, source, clock).await,
+                };
+                keys.map_err(Error::from)?
             }
         };
-        match source.replace(&keys) {
-            Ok(()) => console::result(&format!(
-                "The records of {} are sealed with a new key from now on. Records that are not written stay under their key, \
-                 which is kept in {} until no record needs it.",
-                place(store),
+        let kept = if step == RotationStep::Announce { keys.announced() } else { keys.clone() };
+        match source.replace(&kept) {
+            Ok(()) if step == RotationStep::Announce => console::result(&format!(
+                "A new key is in {}, and seals nothing yet. Give a copy of the file to every server, then run this with --promote.",
                 source.place()
             )),
-            Err(KeyError::Fixed { .. }) if print => {
+            Ok(()) => {
+                console::result(&format!(
+                    "The records of {} are sealed with a new key from now on. Records that are not written stay under their key, \
+                     which is kept in {} until no record needs it.",
+                    place(store),
+                    source.place()
+                ));
+                if step == RotationStep::Promote {
+                    console::notice("Give a copy of the file to every server again, and restart them one by one.");
+                }
+            }
+            Err(KeyError::Fixed { .. }) if step == RotationStep::Print => {
                 let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(",");
                 console::notice(&format!(
                     "First set the first line in {} of all processes and restart them one by one, then the second.",
@@ -69,6 +100,62 @@ pub async fn rotate_key(stores: &[StoreConfig], print: bool) -> Result<(), Comma
             }
             Err(error) => return Err(CommandError::StoreKey(error)),
         }
+    }
+    Ok(())
+}
+
+/// Servers on other machines have copies of a key file. One that met a record under a key that is not in its copy could not open
+/// it, and its caller would have to sign in again.
+fn check_step(store: &StoreConfig, step: RotationStep, key_place: &str) -> Result<(), CommandError> {
+    let is_copied =
+        matches!((&store.location, &store.key), (StoreLocation::Redis(_), StoreKey::File(_) | StoreKey::Vault { .. }));
+    match (step, &store.location) {
+        (RotationStep::All, _) if is_copied => Err(CommandError::Usage(format!(
+            "other servers of {} may have copies of {key_place}, and could not open what a new key seals that is not in them: pass \
+             --announce, give every server a copy of the file, then pass --promote, and give them copies again",
+            place(store)
+        ))),
+        (RotationStep::Announce | RotationStep::Promote, StoreLocation::File(_)) => Err(CommandError::Usage(
+            "all processes of a store in a file read the same key: neither --announce nor --promote is needed"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the file with the wrapped data key of a store on the network, of which every server gets a copy. `from`: the file with
+/// the key that the store has; without it, a new one is made.
+pub async fn wrap_key(stores: &[StoreConfig], from: Option<&Path>) -> Result<(), CommandError> {
+    let usage = |text: String| Err(CommandError::Usage(text));
+    for store in some(stores)? {
+        let StoreLocation::Redis(options) = &store.location else {
+            let text = "it is no Redis store: the key of a store in a file is wrapped at the first start with --store-key-vault";
+            return usage(text.to_owned());
+        };
+        if !matches!(store.key, StoreKey::Vault { .. }) {
+            return usage("name the key in the vault with --store-key-vault".to_owned());
+        }
+        let source = key_source(&store.key, "".as_ref());
+        if source.read().map_err(CommandError::StoreKey)?.is_some() {
+            return usage(format!("{} has a wrapped key already", source.place()));
+        }
+        let keys = match from.map(KeyFile::new) {
+            Some(file) => {
+                let missing = || KeyError::Missing { place: file.place() };
+                file.read().and_then(|keys| keys.ok_or_else(missing)).map_err(CommandError::StoreKey)?
+            }
+            None => DataKeys::generate().map_err(CommandError::StoreKey)?,
+        };
+        // The key of another store is refused before it is wrapped.
+        let given =
+            GivenKeys::new(keys.clone(), &from.map_or("a new key".to_owned(), |from| from.display().to_string()));
+        RedisStore::check_key(options, Arc::new(given), clock()).await.map_err(Error::from)?;
+        source.replace(&keys).map_err(CommandError::StoreKey)?;
+        console::result(&format!(
+            "The data key of {} is wrapped in {}. Give a copy of the file to every server, and delete the key itself wherever it is.",
+            place(store),
+            source.place()
+        ));
     }
     Ok(())
 }

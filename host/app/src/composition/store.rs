@@ -28,11 +28,14 @@ pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedS
     let records: Arc<dyn SecretStore> = match &config.location {
         StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
         StoreLocation::File(path) => {
-            let store = match &config.key {
-                StoreKey::Beside(new) => SqliteStore::open_beside(path, |file| beside(file, *new), clock)?,
-                key => SqliteStore::open_with(path, key_source(key, path), clock)?,
-            };
-            Arc::new(store.limited(config.limits))
+            let (path, key) = (path.clone(), config.key.clone());
+            // The keyring may ask a person, and other processes may be preparing the file: the runtime goes on meanwhile.
+            let opening = tokio::task::spawn_blocking(move || match &key {
+                StoreKey::Beside(new) => SqliteStore::open_beside(&path, |file| beside(file, *new), clock),
+                key => SqliteStore::open_with(&path, key_source(key, &path), clock),
+            });
+            let opened = opening.await.map_err(|error| Error::Thread(std::io::Error::other(error)))?;
+            Arc::new(opened?.limited(config.limits))
         }
         StoreLocation::Redis(options) => {
             let store = RedisStore::connect(options, key_source(&config.key, Path::new("")), clock).await?;

@@ -78,6 +78,18 @@ pub enum SignIn {
     DeviceCode,
 }
 
+/// Whether people sign in through the identity broker of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Broker {
+    /// Where one runs or can be started. What it cannot do is done as `sign-in` says.
+    Auto,
+    /// Never.
+    Off,
+    /// In no other way.
+    Require,
+}
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -88,7 +100,7 @@ pub enum LogFormat {
     Json,
 }
 
-choices!(Cloud, SignIn, LogFormat, VaultIdentityName);
+choices!(Cloud, SignIn, Broker, LogFormat, VaultIdentityName);
 
 settings! {
     /// What one source says: flags, environment or file. The same names everywhere.
@@ -107,11 +119,15 @@ settings! {
         graph_resource: String, value("URL");
         /// How people sign in
         sign_in: SignIn = SignIn::Auto;
+        /// Whether people sign in through the identity broker of this machine: on Linux, the Microsoft identity broker
+        broker: Broker = Broker::Auto;
         /// How long a sign-in waits for the person, in seconds
         sign_in_timeout: u32 = DEFAULT_SIGN_IN_TIMEOUT_SECONDS, value("SECONDS"),
             range(1..=MAX_SIGN_IN_TIMEOUT_SECONDS);
         /// The account to use when several are signed in: user name or home account id
         account: String;
+        /// Where Entra ID's sign-out page leads afterwards: a redirect URI of the application
+        post_logout_redirect_uri: String, value("URL");
         /// How long a profile is answered without asking Graph again, in seconds; 0: never
         profile_cache_seconds: u32 = DEFAULT_PROFILE_CACHE_SECONDS, value("SECONDS"),
             range(0..=MAX_PROFILE_CACHE_SECONDS);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use entra_mcp_plugin::environment::{
-    ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, Settings, TokenMode,
+    ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, RegisteredClient, ServerSettings, Settings, TokenMode,
 };
 use entra_mcp_plugin::rate_limiter::Rate;
 use entra_mcp_server::ForwardedHeader;
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
-use self::credential::{check_certificate_vault_url, check_identity, credential};
+use self::credential::{check_certificate_vault_url, check_identity, credential, is_for_development};
 use self::gateway::{
     check_hash, check_prefix, forward_auth, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies,
 };
@@ -25,7 +25,8 @@ use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
 use super::access::{self, AccessEntry};
 use super::endpoints::{check_guid, is_loopback};
 use super::setting::{choices, settings};
-use super::store::StoreOf;
+use super::store::{StoreKey, StoreOf};
+use super::vault::VaultIdentityName;
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
@@ -252,7 +253,17 @@ impl Sources {
     pub fn serve(&self) -> Result<ServeConfig, ConfigError> {
         let mut common = self.checked(&self.merged, StoreOf::Server)?;
         let values = self.serve.values()?;
-        let credential = credential(&values, &self.environment, &common.settings.authority, self.vault_access()?)?;
+        let access = self.vault_access()?;
+        let is_cli_asked = access.identity == VaultIdentityName::AzureCli;
+        let credential = credential(&values, &self.environment, &common.settings.authority, access)?;
+        let is_in_vault = credential.vault_certificate.is_some() || matches!(common.store.key, StoreKey::Vault { .. });
+        if is_in_vault && is_cli_asked && !is_for_development(&values) {
+            return Err(ConfigError::Conflict(
+                "--vault-identity azure-cli is for development: the key vault is asked in the name of the person at this machine, \
+                 and clients on this machine only are served. Leave out --public-url, or use workload-identity or managed-identity"
+                    .into(),
+            ));
+        }
         common.settings.client_type = ClientType::ConfidentialClient;
         let allowed_tenants = values.allow_tenant;
         let tenant = common.settings.tenant.as_str();
@@ -402,6 +413,11 @@ impl ServeConfig {
         }
     }
 
+    /// The URLs of the MCP endpoints; none without a remote server.
+    pub fn mcp_urls(settings: &Settings) -> Vec<String> {
+        settings.http.as_ref().map(|http| mcp_urls(settings, http)).unwrap_or_default()
+    }
+
     /// The warning for an operator who declared every address a proxy.
     pub fn trust_advice(&self) -> Option<String> {
         trust_advice(&self.trusted_proxies)
@@ -450,10 +466,14 @@ fn check_public_url(name: &'static str, text: &str) -> Result<(), ConfigError> {
 
 /// The URLs of the MCP endpoints, each of which is a resource of its own.
 fn mcp_urls(settings: &Settings, http: &HttpSettings) -> Vec<String> {
-    let url = |path: &str| [&http.public_url, path].concat();
-    match settings.servers.as_slice() {
-        [] => vec![url("/mcp")],
-        servers => servers.iter().map(|server| url(&server.path)).collect(),
+    mcp_paths(&settings.servers).into_iter().map(|path| format!("{}{path}", http.public_url)).collect()
+}
+
+/// The paths of the MCP endpoints.
+pub(super) fn mcp_paths(servers: &[ServerSettings]) -> Vec<String> {
+    match servers {
+        [] => vec!["/mcp".to_owned()],
+        servers => servers.iter().map(|server| server.path.clone()).collect(),
     }
 }
 

@@ -24,10 +24,11 @@ const DEFAULT_PREFIX: &str = "entra-mcp:";
 /// Longest prefix in bytes: it is in every name.
 const MAX_PREFIX_BYTES: usize = 64;
 
-/// Accepted numbers of records: more than strangers can leave, which is 20,480.
+/// Accepted numbers of records: more than strangers can leave, which is 16,384, and the documents of clients, which are 4,096.
 const MAX_RECORDS: RangeInclusive<u64> = 50_000..=100_000_000;
 
-/// Accepted sizes of all records together in MiB: more than strangers can leave, which is 80.
+/// Accepted sizes of all records together in MiB: more than strangers can leave, which is 64, and the documents of clients, which
+/// have 16.
 const MAX_MIB: RangeInclusive<u64> = 256..=1_048_576;
 
 /// The name of the credential of systemd with the data key.
@@ -124,8 +125,8 @@ settings! {
         /// Manager) or in the file beside the store. `auto` is the keyring if one answers without asking a person, else the
         /// file; for `serve` it is the file. An existing store keeps its key where it is
         store_key_in: StoreKeyIn = StoreKeyIn::Auto;
-        /// Most records of a store in a file. A full store refuses new records, and sessions that are in it go on. Redis has
-        /// `maxmemory` for that
+        /// Most records of a store in a file. A full store refuses new records, and sessions that are in it go on: a twentieth
+        /// more is kept for what they write for minutes. Redis has `maxmemory` for that, without such a part
         store_max_records: u64 = DEFAULT_MAX_RECORDS, value("NUMBER"), range(MAX_RECORDS);
         /// Most MiB of all records of a store in a file, as they are stored
         store_max_mib: u64 = DEFAULT_MAX_BYTES >> 20, value("MIB"), range(MAX_MIB);
@@ -308,7 +309,18 @@ impl Sources {
                 StoreLayer::DATA_KEY
             )));
         }
+        if let Some(credential) = self.key_credential().filter(|path| path.exists()) {
+            return Err(ConfigError::Conflict(format!(
+                "--store-key-vault and the credential {} of systemd both give the data key: there is one place for it",
+                credential.display()
+            )));
+        }
         Ok(StoreKey::Vault { key: key_in_vault(url)?, file, access: Box::new(self.vault_access()?) })
+    }
+
+    /// The file of a credential of systemd with the data key.
+    fn key_credential(&self) -> Option<PathBuf> {
+        self.environment.get(StoreLayer::CREDENTIALS).map(|folder| PathBuf::from(folder).join(CREDENTIAL))
     }
 
     /// The key, if it is named or handed over.
@@ -324,8 +336,7 @@ impl Sources {
             (Some(file), None) => Ok(Some(StoreKey::File(file))),
             (None, Some(text)) => given_key(text.as_bytes(), StoreLayer::DATA_KEY.to_owned()).map(Some),
             (None, None) => {
-                let folder = self.environment.get(StoreLayer::CREDENTIALS);
-                let Some(path) = folder.map(|folder| PathBuf::from(folder).join(CREDENTIAL)) else {
+                let Some(path) = self.key_credential() else {
                     return Ok(None);
                 };
                 match std::fs::read(&path).map(Zeroizing::new) {

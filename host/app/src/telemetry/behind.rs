@@ -245,7 +245,7 @@ mod tests {
             kind: PrincipalKind::User,
             correlation_id: "correlation".into(),
         };
-        Sender { caller, handle: "handle".into() }
+        Sender { caller, handle: String::from("handle").into() }
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ mod tests {
         }
 
         async fn delete(&self, _: &str) -> Result<(), StoreError> {
-            Ok(())
+            Err(StoreError::Full("the disk has no room".to_owned()))
         }
     }
 
@@ -120,12 +120,13 @@ mod tests {
         assert_eq!(store.put("sessions/1", value.clone(), None).await, Err(StoreError::TooLarge));
         store.take("sessions/1").await.unwrap_err();
         assert_eq!(store.compare_and_swap("sessions/1", None, value, None).await, Ok(false));
-        store.delete("sessions/1").await.unwrap();
+        store.delete("sessions/1").await.unwrap_err();
         let text = String::from_utf8(telemetry.text().unwrap()).unwrap();
         let counted: Vec<_> = text.lines().filter(|line| line.starts_with("entra_mcp_store_errors_total{")).collect();
         assert_eq!(
             counted,
             [
+                r#"entra_mcp_store_errors_total{error_type="full",operation="delete"} 1"#,
                 r#"entra_mcp_store_errors_total{error_type="too-large",operation="put"} 1"#,
                 r#"entra_mcp_store_errors_total{error_type="unavailable",operation="get"} 2"#,
                 r#"entra_mcp_store_errors_total{error_type="unreadable",operation="take"} 1"#,

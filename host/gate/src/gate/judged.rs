@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Empty, StreamBody};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::Unfinished;
 use super::callers::{self, Key};
@@ -115,14 +116,19 @@ struct Asked {
 /// Has the messages of one answer judged.
 pub(super) struct Judge {
     keeper: Arc<dyn Gatekeeper>,
-    handle: String,
+    handle: Zeroizing<String>,
     occupied: Occupied,
     /// What was asked, if it was a message.
     asked: Bytes,
 }
 
 impl Judge {
-    pub(super) fn new(keeper: Arc<dyn Gatekeeper>, handle: String, occupied: Occupied, asked: Bytes) -> Self {
+    pub(super) fn new(
+        keeper: Arc<dyn Gatekeeper>,
+        handle: Zeroizing<String>,
+        occupied: Occupied,
+        asked: Bytes,
+    ) -> Self {
         Self { keeper, handle, occupied, asked }
     }
 

@@ -20,7 +20,7 @@ fn sender() -> Sender {
         roles: Vec::new(),
         correlation_id: String::new(),
     };
-    Sender { caller, handle: String::new() }
+    Sender { caller, handle: zeroize::Zeroizing::default() }
 }
 
 fn post() -> Request<Bytes> {

@@ -118,7 +118,7 @@ impl Client {
         if !request.headers().contains_key("accept") {
             request.headers_mut().insert("accept", "application/json, text/event-stream".parse().unwrap());
         }
-        self.upstream.send(request, Sender { caller: self.caller.clone(), handle: "handle".into() }).await
+        self.upstream.send(request, Sender { caller: self.caller.clone(), handle: String::from("handle").into() }).await
     }
 
     async fn post(&self, message: Value) -> Result<Response<AnswerBody>, BehindError> {

@@ -42,7 +42,8 @@ pub(super) struct TokenFile {
     clock: Arc<dyn Clock>,
     path: PathBuf,
     withheld: Withheld,
-    latest: Mutex<Latest>,
+    /// The latest request, as long as its handle can be used.
+    latest: Mutex<Option<Latest>>,
     /// The process has ended: no token is written any more. Locked while one is written.
     closed: Mutex<bool>,
     /// One renewal at a time. Since when the token in the file is there, if there is one.
@@ -50,8 +51,14 @@ pub(super) struct TokenFile {
 }
 
 struct Latest {
-    handle: String,
+    handle: Zeroizing<String>,
     at: Duration,
+}
+
+impl Latest {
+    fn new(handle: &str, clock: &dyn Clock) -> Self {
+        Self { handle: Zeroizing::new(handle.to_owned()), at: clock.monotonic() }
+    }
 }
 
 impl TokenFile {
@@ -63,7 +70,7 @@ impl TokenFile {
         withheld: Withheld,
         handle: &str,
     ) -> Result<Self, TokenError> {
-        let latest = Mutex::new(Latest { handle: handle.to_owned(), at: clock.monotonic() });
+        let latest = Mutex::new(Some(Latest::new(handle, &*clock)));
         let path = folder.join("token");
         let written = tokio::sync::Mutex::new(None);
         let file = Self { tokens, clock, path, withheld, latest, closed: Mutex::new(false), written };
@@ -87,7 +94,7 @@ impl TokenFile {
     pub(super) async fn requested(&self, handle: &str) -> Result<(), TokenError> {
         {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-            *latest = Latest { handle: handle.to_owned(), at: self.clock.monotonic() };
+            *latest = Some(Latest::new(handle, &*self.clock));
         }
         match self.renew().await {
             Err(TokenError::Unavailable(reason)) => {
@@ -109,17 +116,21 @@ impl TokenFile {
             // After a failure, or when the handle is too old.
             let next = if due > now { due } else { now.saturating_add(TRY_AGAIN_AFTER) };
             self.clock.sleep_until(next).await;
-            let usable_until = {
-                let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-                latest.at.saturating_add(HANDLE_USABLE)
-            };
-            if self.clock.monotonic() > usable_until {
+            if !self.has_handle() {
                 continue;
             }
             if let Err(error) = self.renew().await {
                 tracing::warn!(error = printable(&error.to_string()), "the token of a process was not renewed");
             }
         }
+    }
+
+    /// Whether the handle of the latest request can still be used. One that cannot is forgotten.
+    fn has_handle(&self) -> bool {
+        let now = self.clock.monotonic();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.take_if(|latest| now > latest.at.saturating_add(HANDLE_USABLE));
+        latest.is_some()
     }
 
     fn replace(&self, token: &str) -> Result<(), TokenError> {
@@ -137,7 +148,11 @@ impl TokenFile {
         if written.is_some_and(|at| now.saturating_sub(at) < RENEW_AFTER) {
             return Ok(());
         }
-        let handle = self.latest.lock().unwrap_or_else(PoisonError::into_inner).handle.clone();
+        let handle = {
+            let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            latest.as_ref().map(|latest| latest.handle.clone())
+        };
+        let handle = handle.ok_or_else(|| TokenError::Unavailable("no request has come lately".into()))?;
         let answer = tokio::select! {
             answer = self.tokens.token(&handle) => answer,
             () = clock::sleep(&*self.clock, TOKEN_WITHIN) => Err(TokenError::Unavailable("it takes too long".into())),
@@ -256,6 +271,9 @@ mod tests {
         }
         kept.clock.next_wait().await;
         assert_eq!(kept.token().as_deref(), Some("h1-3"));
+        assert!(kept.file.latest.lock().unwrap().is_none(), "the handle is forgotten");
+        kept.file.requested("h2").await.unwrap();
+        assert_eq!(kept.token().as_deref(), Some("h2-4"));
         task.abort();
     }
 

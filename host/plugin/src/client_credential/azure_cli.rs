@@ -62,7 +62,14 @@ impl AzureCli {
         {
             return Ok(token.clone());
         }
-        let token = self.ask().await?;
+        let token = match (self.ask().await, &*kept) {
+            (Ok(token), _) => token,
+            (Err(fault), Some((token, expires))) if *expires > now => {
+                tracing::warn!(%fault, "the token of the Azure CLI cannot be renewed yet");
+                return Ok(token.clone());
+            }
+            (Err(fault), _) => return Err(fault),
+        };
         *kept = jwt::expiry(&token).map(|expires| (token.clone(), expires));
         Ok(token)
     }
@@ -125,5 +132,35 @@ impl ClientCredential for AzureCli {
 impl VaultTokens for AzureCli {
     async fn token(&self) -> Result<Zeroizing<String>, String> {
         Self::token(self).await
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_renewed_yet_is_used_until_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("az");
+        let (header, claims) = (serde_json::json!({ "alg": "RS256" }), serde_json::json!({ "exp": 1_600 }));
+        let token = format!("{}.{}.c2ln", jwt::encoded(&header), jwt::encoded(&claims));
+        let write = |script: String| {
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        };
+        write(format!("#!/bin/sh\necho '{{\"accessToken\":\"{token}\"}}'\n"));
+        let clock = ManualClock::new(1_000);
+        let program = path.to_str().unwrap().to_owned();
+        let cli = AzureCli { program, ..AzureCli::new("resource", Arc::new(clock.clone())) };
+        assert_eq!(cli.token().await.unwrap().as_str(), token);
+        write("#!/bin/sh\necho 'ERROR: no network' >&2\nexit 1\n".to_owned());
+        clock.advance(Duration::from_secs(301));
+        assert_eq!(cli.token().await.unwrap().as_str(), token, "it is good for five minutes");
+        clock.advance(Duration::from_secs(299));
+        assert!(cli.token().await.unwrap_err().contains("no network"));
     }
 }

@@ -42,7 +42,7 @@ pub(super) const RENEW_BEFORE: Duration = Duration::from_secs(3 * 60);
 pub(super) const MAX_KEPT: usize = 1_024;
 
 /// A certificate that expires sooner than this is worth a warning.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Why a certificate cannot be used. Each says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::{self, Clock};
-use crate::key_vault::VaultTokens;
+use crate::key_vault::{VaultTokens, secret_body};
 use crate::secret_store::SecretBytes;
 
 /// The service on virtual machines, unless set otherwise.
@@ -333,9 +333,9 @@ impl ManagedIdentity {
                 .map_err(|error| absent(crate::outbound_http::ErrorChain(&error).to_string()))?;
             self.has_answered.store(true, Ordering::Relaxed);
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|_| IdentityFault::Malformed("the answer broke off, or is too long"))?;
-            Ok((head.status, head.headers, Zeroizing::new(body.to_bytes().to_vec())))
+            let body = secret_body(body, MAX_ANSWER_BYTES).await;
+            let body = body.ok_or(IdentityFault::Malformed("the answer broke off, or is too long"))?;
+            Ok((head.status, head.headers, body))
         };
         let mut exchange = pin!(exchange);
         if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut exchange).await {

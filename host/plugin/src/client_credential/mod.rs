@@ -40,7 +40,7 @@ pub use federated_file::FederatedTokenFile;
 pub use managed_identity::{IdentityFault, IdentityService, ManagedIdentity};
 pub use secret::{ClientSecret, MAX_SECRET_BYTES, checked_secret, read_secret_file, secret_record};
 #[cfg(feature = "credentials")]
-pub use vault_certificate::{VaultCertificate, VaultCertificateFault};
+pub use vault_certificate::{VaultCertificate, VaultCertificateFacts, VaultCertificateFault};
 
 /// What to send to the token endpoint.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,11 +1,14 @@
 //! A certificate in Azure Key Vault, whose private key never leaves the vault: the vault signs the client assertions.
 //!
 //! What is signed here and what the vault has signed are compared with the certificate, so that a wrong answer is an error
-//! of this program and not one of Entra ID. The newest version counts, unless Entra ID has refused it: a version that was
-//! made but is not registered yet gives way to the one before.
+//! of this program and not one of Entra ID. The newest version counts, unless Entra ID has refused it within the last hour: a
+//! version that was made but is not registered yet gives way to the one before, and is tried again.
+//!
+//! One call at a time asks the vault, and holds nothing meanwhile that others need: they use the assertion at hand as long as it
+//! is good. A vault that has failed is left alone for some seconds.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,11 +17,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::json;
-use tokio::sync::Mutex;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::certificate::{Kept, LIFETIME, MAX_KEPT, RENEW_BEFORE, date, seconds};
+use super::certificate::{EXPIRES_SOON, Kept, LIFETIME, MAX_KEPT, RENEW_BEFORE, date, seconds};
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::Clock;
 use crate::key_vault::{KeyVault, VaultFault, VaultObject};
@@ -26,6 +28,19 @@ use crate::random::{Random, unguessable_id};
 
 /// How often the vault is asked whether there is a newer version.
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
+
+/// How long a version counts as refused. It may be registered meanwhile, and each hour of trying costs one refused request.
+const REFUSED: Duration = Duration::from_secs(60 * 60);
+
+/// How long a vault is left alone that has failed. A question to one that keeps silent takes up to half a minute.
+const FAILED: Duration = Duration::from_secs(5);
+
+/// Most versions that are read in the place of one that was refused. Those that the list says to be over, or that were refused,
+/// are not read at all.
+const MAX_READ: usize = 8;
+
+/// How often the log says that the certificate expires soon.
+const WARN_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a certificate in a vault cannot be used. Each says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,11 +77,20 @@ impl From<VaultCertificateFault> for CredentialError {
     }
 }
 
+/// What a certificate in a vault says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultCertificateFacts {
+    /// SHA-1 in hexadecimal digits, as the portal shows it.
+    pub thumbprint: String,
+    /// Seconds since 1970.
+    pub not_after: u64,
+}
+
 /// One version of the certificate.
 struct Version {
     /// `x5t#S256`.
     name: String,
-    /// SHA-1, as the vault lists it.
+    /// SHA-1.
     thumbprint: Vec<u8>,
     not_after: u64,
     /// RSAPublicKey, DER.
@@ -74,12 +98,25 @@ struct Version {
     key: VaultObject,
 }
 
+/// A version that Entra ID has refused.
+struct Refused {
+    /// As the vault lists it.
+    listed: String,
+    /// Unix time in seconds.
+    at: u64,
+}
+
 #[derive(Default)]
 struct State {
     current: Option<Arc<Version>>,
-    /// The name of the version that Entra ID has refused.
-    refused: Option<String>,
+    /// The versions that Entra ID has refused, the last one at the end.
+    refused: Vec<Refused>,
+    /// When the newest version was looked for. Unix time in seconds.
     read_at: u64,
+    /// When the log has said that the certificate expires soon. Unix time in seconds.
+    warned_at: u64,
+    /// Why the vault was of no use, and when, as a reading of the monotonic clock.
+    failed: Option<(Duration, CredentialError)>,
     /// By the name of the version, and the audience.
     kept: HashMap<(String, String), Kept>,
 }
@@ -91,7 +128,10 @@ pub struct VaultCertificate {
     client_id: String,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    /// Never held while the vault is asked.
     state: Mutex<State>,
+    /// The right to ask the vault.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl VaultCertificate {
@@ -103,7 +143,27 @@ impl VaultCertificate {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { vault, object, client_id: client_id.to_owned(), clock, random, state: Mutex::default() }
+        Self {
+            vault,
+            object,
+            client_id: client_id.to_owned(),
+            clock,
+            random,
+            state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// What was poisoned was left whole: every change of it is one assignment.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the certificate that signs now says of itself.
+    pub async fn facts(&self) -> Result<VaultCertificateFacts, VaultCertificateFault> {
+        let _asking = self.asking.lock().await;
+        let version = self.current().await?;
+        Ok(VaultCertificateFacts { thumbprint: version.shown(), not_after: version.not_after })
     }
 
     async fn read(&self, object: &VaultObject) -> Result<Arc<Version>, VaultCertificateFault> {
@@ -128,30 +188,63 @@ impl VaultCertificate {
     }
 
     /// The version to sign with now.
-    async fn current(&self, state: &mut State) -> Result<Arc<Version>, VaultCertificateFault> {
+    async fn current(&self) -> Result<Arc<Version>, VaultCertificateFault> {
         let now = self.clock.now_seconds();
-        let is_over = |version: &Version| version.not_after <= now;
-        if let Some(current) = state.current.as_ref().filter(|current| !is_over(current))
-            && now < state.read_at.saturating_add(LOOK_AGAIN.as_secs())
-        {
-            return Ok(Arc::clone(current));
-        }
-        let version = match (self.read(&self.object).await, &state.current) {
-            (Ok(newest), Some(current)) if Some(&newest.name) == state.refused.as_ref() => Arc::clone(current),
-            (Ok(newest), _) => newest,
-            (Err(fault), Some(current)) if !is_over(current) => {
-                tracing::warn!(%fault, "the certificate in the key vault that was read before stays in use");
-                Arc::clone(current)
+        let before = {
+            let state = self.state();
+            if let Some(current) = state.known(now) {
+                return Ok(current);
             }
-            (Err(fault), _) => return Err(fault),
+            state.current.clone().filter(|current| !current.is_over(now))
         };
-        if is_over(&version) {
+        let version = match (self.read(&self.object).await, before) {
+            (Ok(newest), Some(before)) if newest.is_over(now) || self.state().was_refused(&newest.listed(), now) => {
+                before
+            }
+            (Ok(newest), _) => newest,
+            (Err(fault), Some(before)) => {
+                tracing::warn!(%fault, "the certificate in the key vault that was read before stays in use");
+                before
+            }
+            (Err(fault), None) => return Err(fault),
+        };
+        if version.is_over(now) {
             let (object, thumbprint) = (self.object.to_string(), version.shown());
             return Err(VaultCertificateFault::Expired { object, thumbprint, since: date(version.not_after) });
         }
+        let mut state = self.state();
         state.read_at = now;
-        state.current = Some(Arc::clone(&version));
+        self.use_from_now_on(&mut state, &version);
         Ok(version)
+    }
+
+    fn use_from_now_on(&self, state: &mut State, version: &Arc<Version>) {
+        let now = self.clock.now_seconds();
+        let is_other = state.current.as_ref().is_none_or(|current| current.name != version.name);
+        let is_told = !is_other && now < state.warned_at.saturating_add(WARN_AGAIN.as_secs());
+        if version.not_after < now.saturating_add(EXPIRES_SOON.as_secs()) && !is_told {
+            let (certificate, thumbprint, until) = (&self.object, version.shown(), date(version.not_after));
+            tracing::warn!(
+                %certificate, thumbprint, until,
+                "the client certificate in the key vault expires soon: make a new version, and upload it to the app registration"
+            );
+            state.warned_at = now;
+        }
+        state.current = Some(Arc::clone(version));
+    }
+
+    /// The assertion of the version in use, unless it is time to renew it, or to look for a newer version.
+    fn at_hand(&self, audience: &str) -> Option<Credential> {
+        let state = self.state();
+        let current = state.known(self.clock.now_seconds())?;
+        self.kept(&state, &current, audience, RENEW_BEFORE)
+    }
+
+    /// The assertion of the version in use, as long as it is good at all.
+    fn at_hand_still(&self, audience: &str) -> Option<Credential> {
+        let state = self.state();
+        let current = state.current.as_ref().filter(|current| !current.is_over(self.clock.now_seconds()))?;
+        self.kept(&state, current, audience, Duration::ZERO)
     }
 
     /// The assertion of this version, if there is one that is good for longer than `margin`.
@@ -161,24 +254,32 @@ impl VaultCertificate {
         is_good.then(|| Credential::Assertion(kept.assertion.clone()))
     }
 
-    async fn assertion(
-        &self,
-        state: &mut State,
-        version: &Version,
-        audience: &str,
-    ) -> Result<Credential, CredentialError> {
-        if let Some(kept) = self.kept(state, version, audience, RENEW_BEFORE) {
+    /// Why the vault was of no use just now.
+    fn has_failed(&self) -> Option<CredentialError> {
+        let since = |at: &Duration| self.clock.monotonic().saturating_sub(*at);
+        self.state().failed.as_ref().filter(|(at, _)| since(at) < FAILED).map(|(_, error)| error.clone())
+    }
+
+    /// Notes whether the vault is of use. The caller has the right to ask it.
+    fn noted<T>(&self, asked: Result<T, CredentialError>) -> Result<T, CredentialError> {
+        self.state().failed = asked.as_ref().err().map(|error| (self.clock.monotonic(), error.clone()));
+        asked
+    }
+
+    /// An assertion by the version in use, or by the newest if it is time to look for that.
+    async fn ask(&self, audience: &str) -> Result<Credential, CredentialError> {
+        let version = self.current().await?;
+        self.assertion(&version, audience).await
+    }
+
+    async fn assertion(&self, version: &Version, audience: &str) -> Result<Credential, CredentialError> {
+        if let Some(kept) = self.kept(&self.state(), version, audience, RENEW_BEFORE) {
             return Ok(kept);
         }
         let now = self.clock.now_seconds();
         let expires = now.saturating_add(LIFETIME.as_secs());
-        let assertion = match self.sign(version, audience, now, expires).await {
-            Ok(assertion) => assertion,
-            // A vault that does not answer for a moment is no reason to refuse.
-            Err(error) => {
-                return self.kept(state, version, audience, Duration::ZERO).ok_or(error);
-            }
-        };
+        let assertion = self.sign(version, audience, now, expires).await?;
+        let mut state = self.state();
         state.kept.retain(|_, kept| kept.expires > now);
         if state.kept.len() >= MAX_KEPT {
             state.kept.clear();
@@ -186,6 +287,27 @@ impl VaultCertificate {
         let key = (version.name.clone(), audience.to_owned());
         state.kept.insert(key, Kept { assertion: assertion.clone(), expires });
         Ok(Credential::Assertion(assertion))
+    }
+
+    /// A version in the place of the one in use, which Entra ID has refused: the newest that was not refused, or else the one
+    /// whose refusal is the longest ago. `None`: there is no other.
+    async fn other_than(&self, refused: &Version) -> Result<Option<Arc<Version>>, VaultCertificateFault> {
+        let now = self.clock.now_seconds();
+        let mut listed = self.vault.versions(&self.object).await?;
+        listed
+            .retain(|other| other.thumbprint != refused.listed() && other.expires.is_none_or(|expires| expires > now));
+        // The list has the newest first, and this keeps the order of those that were not refused.
+        listed.sort_by_cached_key(|other| self.state().refusal(&other.thumbprint, now));
+        for other in listed.iter().take(MAX_READ) {
+            let version = match self.read(&other.object).await {
+                Err(VaultCertificateFault::NotRsa(_)) => continue,
+                read => read?,
+            };
+            if !version.is_over(now) && version.name != refused.name {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
     }
 
     async fn sign(
@@ -210,7 +332,45 @@ impl VaultCertificate {
     }
 }
 
+impl State {
+    /// The version in use, if it is not over and no newer one has to be looked for.
+    fn known(&self, now: u64) -> Option<Arc<Version>> {
+        let is_recent = now < self.read_at.saturating_add(LOOK_AGAIN.as_secs());
+        self.current.as_ref().filter(|current| is_recent && !current.is_over(now)).cloned()
+    }
+
+    /// Notes that Entra ID has refused a version.
+    fn refuse(&mut self, listed: String, now: u64) {
+        self.refused.retain(|refused| refused.is_recent(now) && refused.listed != listed);
+        self.refused.push(Refused { listed, at: now });
+    }
+
+    /// The place of a version among those that were refused, in the order of their refusals.
+    fn refusal(&self, listed: &str, now: u64) -> Option<usize> {
+        self.refused.iter().position(|refused| refused.is_recent(now) && refused.listed == listed)
+    }
+
+    fn was_refused(&self, listed: &str, now: u64) -> bool {
+        self.refusal(listed, now).is_some()
+    }
+}
+
+impl Refused {
+    fn is_recent(&self, now: u64) -> bool {
+        now < self.at.saturating_add(REFUSED.as_secs())
+    }
+}
+
 impl Version {
+    fn is_over(&self, now: u64) -> bool {
+        self.not_after <= now
+    }
+
+    /// The thumbprint as the vault lists it.
+    fn listed(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.thumbprint)
+    }
+
     /// The thumbprint as the portal shows it.
     fn shown(&self) -> String {
         base16ct::upper::encode_string(&self.thumbprint)
@@ -226,33 +386,55 @@ impl From<VaultFault> for CredentialError {
 #[async_trait]
 impl ClientCredential for VaultCertificate {
     async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
-        let mut state = self.state.lock().await;
-        let version = self.current(&mut state).await?;
-        self.assertion(&mut state, &version, audience).await
+        if let Some(credential) = self.at_hand(audience) {
+            return Ok(credential);
+        }
+        if let Some(error) = self.has_failed() {
+            return self.at_hand_still(audience).ok_or(error);
+        }
+        let _asking = match self.asking.try_lock() {
+            Ok(asking) => asking,
+            // Another call asks the vault.
+            Err(_) => match self.at_hand_still(audience) {
+                Some(credential) => return Ok(credential),
+                None => self.asking.lock().await,
+            },
+        };
+        if let Some(credential) = self.at_hand(audience) {
+            return Ok(credential);
+        }
+        // What another call has found out while this one waited for it.
+        if let Some(error) = self.has_failed() {
+            return self.at_hand_still(audience).ok_or(error);
+        }
+        let asked = self.noted(self.ask(audience).await);
+        // A vault that does not answer for a moment is no reason to refuse.
+        asked.or_else(|error| self.at_hand_still(audience).ok_or(error))
     }
 
     async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
         let Credential::Assertion(refused) = refused else { return Ok(Credential::None) };
         let header = jwt::part(refused, 0).unwrap_or_default();
         let name = header.get("x5t#S256").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let mut state = self.state.lock().await;
-        state.kept.retain(|_, kept| kept.assertion != *refused);
+        self.state().kept.retain(|_, kept| kept.assertion != *refused);
+        let _asking = self.asking.lock().await;
+        let Some(current) = self.state().current.clone() else { return Ok(Credential::None) };
+        if let Some(error) = self.has_failed() {
+            return Err(error);
+        }
         // Another call has found another version meanwhile.
-        if let Some(current) = state.current.clone().filter(|current| current.name != name) {
-            return self.assertion(&mut state, &current, audience).await;
+        if current.name != name {
+            return self.noted(self.assertion(&current, audience).await);
         }
-        let refused_print = state.current.as_ref().map(|current| URL_SAFE_NO_PAD.encode(&current.thumbprint));
-        let versions = self.vault.versions(&self.object).await.map_err(VaultCertificateFault::from)?;
-        let other = versions.into_iter().find(|(_, thumbprint)| Some(thumbprint) != refused_print.as_ref());
-        let Some((other, _)) = other else { return Ok(Credential::None) };
-        let version = self.read(&other).await?;
-        if version.not_after <= self.clock.now_seconds() || version.name == name {
-            return Ok(Credential::None);
+        let other = self.other_than(&current).await.map_err(CredentialError::from);
+        let Some(version) = self.noted(other)? else { return Ok(Credential::None) };
+        let (certificate, thumbprint) = (&self.object, version.shown());
+        tracing::warn!(%certificate, thumbprint, "Entra ID refused a version, so this one is used from now on");
+        {
+            let mut state = self.state();
+            state.refuse(current.listed(), self.clock.now_seconds());
+            self.use_from_now_on(&mut state, &version);
         }
-        let thumbprint = version.shown();
-        tracing::warn!(certificate = %other, thumbprint, "Entra ID refused a version, so this one is used from now on");
-        state.refused = Some(name.to_owned());
-        state.current = Some(Arc::clone(&version));
-        self.assertion(&mut state, &version, audience).await
+        self.noted(self.assertion(&version, audience).await)
     }
 }

@@ -29,6 +29,24 @@ pub enum SignInMethod {
     DeviceCode,
 }
 
+/// Whether a person signs in through the identity broker of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokerUse {
+    /// Never.
+    Off,
+    /// Where there is one. What it cannot do is done by [`SignInSettings::method`].
+    Automatic,
+    /// In no other way.
+    Require,
+}
+
+impl BrokerUse {
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
 /// Everything that is configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -143,13 +161,17 @@ pub struct SignInSettings {
     /// The account to use when several are signed in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// Whether people sign in through the identity broker of the machine.
+    #[serde(skip_serializing_if = "BrokerUse::is_off")]
+    pub broker: BrokerUse,
 }
 
 impl fmt::Debug for SignInSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, timeout_seconds, account: _ } = self;
+        let Self { method, timeout_seconds, account: _, broker } = self;
         let mut shown = f.debug_struct("SignInSettings");
-        shown.field("method", method).field("timeout_seconds", timeout_seconds).finish_non_exhaustive()
+        shown.field("method", method).field("timeout_seconds", timeout_seconds).field("broker", broker);
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keys in a file that Azure Key Vault alone can open.
 //!
 //! The file has the keys of the store, sealed with a key of their own (AES-256-GCM), and that key, wrapped by one in the vault
-//! (RSA-OAEP-256), which never leaves it. It is unwrapped once for the life of the process, and again if the file has changed.
+//! (RSA-OAEP-256), which never leaves it. It is unwrapped when a process reads it for the first time, and again if the file has changed.
 //!
 //! Threat: a copy of the disk, of a backup or of the store opens nothing without the identity that the vault lets in. A
 //! process that has been let in has the keys in its memory.
@@ -105,7 +105,8 @@ impl VaultKeyFile {
         let envelope: Envelope = serde_json::from_slice(content).map_err(|_| malformed())?;
         let key = self.key.sibling(&envelope.key, VaultCollection::Keys).ok_or_else(malformed)?;
         let wrapped = OF_URLS.decode(&envelope.wrapped).map_err(|_| malformed())?;
-        let mut sealed = OF_URLS.decode(&envelope.sealed).map_err(|_| malformed())?;
+        // It is opened in place.
+        let mut sealed = Zeroizing::new(OF_URLS.decode(&envelope.sealed).map_err(|_| malformed())?);
         let secret = self.ask(async |vault| vault.unwrap(&key, &wrapped).await)?;
         let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN).ok_or_else(malformed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| malformed())?;

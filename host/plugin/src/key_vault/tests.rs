@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn parsed(text: &str) -> Result<VaultObject, VaultFault> {
@@ -73,4 +75,15 @@ fn what_a_vault_says_is_short_and_plain() {
     let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))]);
     assert_eq!(authority(&headers), "https://login.windows.net/t");
     assert_eq!(authority(&HeaderMap::new()), "an unknown place");
+}
+
+#[tokio::test]
+async fn a_body_is_read_up_to_its_limit() {
+    let body = |length: usize| Full::new(Bytes::from(vec![7; length]));
+    assert_eq!(secret_body(body(10), 10).await.map(|body| body.to_vec()), Some(vec![7; 10]));
+    assert!(secret_body(body(11), 10).await.is_none());
+    // A frame that something else holds stays as it is.
+    let held = Bytes::from(vec![7; 3]);
+    assert_eq!(secret_body(Full::new(held.clone()), 3).await.map(|body| body.len()), Some(3));
+    assert_eq!(held, vec![7; 3]);
 }

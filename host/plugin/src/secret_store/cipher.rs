@@ -33,7 +33,10 @@ const FORMAT: [u8; 4] = *b"\x03em\x03";
 
 /// How often the keys are looked up anew for values under a key that is not known here. An attacker that can write
 /// into the store can make such values.
-const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// The same after a look that has failed. A key vault that keeps silent takes up to half a minute.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Length of a hidden name in bytes.
 const NAME_BYTES: usize = 32;
@@ -46,9 +49,53 @@ pub(super) struct Cipher {
     keys: RwLock<Arc<DerivedKeys>>,
     source: Arc<dyn KeySource>,
     clock: Arc<dyn Clock>,
-    /// When the keys were last looked up anew, as a reading of the monotonic clock.
-    reloaded_at: Mutex<Option<Duration>>,
+    /// The last look for other keys. Held while they are looked for.
+    last_look: Mutex<Option<Look>>,
     random: SystemRandom,
+}
+
+/// What came of looking for other keys.
+#[derive(Clone, Copy)]
+struct Look {
+    /// When it ended, as a reading of the monotonic clock.
+    at: Duration,
+    found: Found,
+}
+
+/// What a look for other keys has found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// There may be others.
+    Keys,
+    /// There are none, or not those of this store.
+    NoKeys,
+    /// They cannot be read.
+    Failed,
+}
+
+/// Why a record cannot be had.
+#[derive(Debug)]
+pub(super) enum RecordError {
+    /// It is under a key that is not known here. Another process may have replaced the keys: [`Cipher::look_for_keys`].
+    UnknownKey,
+    /// Looking for keys would not help.
+    Store(StoreError),
+}
+
+impl From<StoreError> for RecordError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl RecordError {
+    /// Where no other keys were found.
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::UnknownKey => StoreError::Unreadable,
+            Self::Store(error) => error,
+        }
+    }
 }
 
 /// What is derived from the keys of a store.
@@ -82,7 +129,7 @@ impl Cipher {
     /// Seals with these keys, and looks for others in `source`. `None`: nothing can be derived from them.
     pub(super) fn new(keys: &DataKeys, source: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Option<Self> {
         let keys = RwLock::new(Arc::new(DerivedKeys::of(keys)?));
-        Some(Self { keys, source, clock, reloaded_at: Mutex::new(None), random: SystemRandom::new() })
+        Some(Self { keys, source, clock, last_look: Mutex::new(None), random: SystemRandom::new() })
     }
 
     fn keys(&self) -> Arc<DerivedKeys> {
@@ -112,47 +159,54 @@ impl Cipher {
         Ok([&FORMAT[..], &key.id, &salt, &buffer].concat())
     }
 
-    /// Opens a value. If it is under a key that is not known here, another process may have replaced the keys.
+    /// Opens a value.
     pub(super) fn open(
         &self,
         key: &str,
         name: &HiddenName,
         expires_at: Option<i64>,
         sealed: &[u8],
-    ) -> Result<SecretBytes, StoreError> {
+    ) -> Result<SecretBytes, RecordError> {
         let keys = self.keys();
-        if let Some(value) = keys.open(key, name, expires_at, sealed) {
-            return Ok(value);
-        }
-        let unknown = key_named_in(sealed).is_some_and(|id| keys.sealing.iter().all(|key| key.id != id));
-        let value = (unknown && self.reload()).then(|| self.keys().open(key, name, expires_at, sealed)).flatten();
-        value.ok_or(StoreError::Unreadable)
+        let is_unknown = || key_named_in(sealed).is_some_and(|id| keys.sealing.iter().all(|key| key.id != id));
+        keys.open(key, name, expires_at, sealed).ok_or_else(|| match is_unknown() {
+            true => RecordError::UnknownKey,
+            false => StoreError::Unreadable.into(),
+        })
     }
 
-    /// Reads the keys anew. Returns whether there are others now.
-    fn reload(&self) -> bool {
-        let mut reloaded_at = self.reloaded_at.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Reads the keys anew, because a record is under one that is not known here. Returns whether there may be others now.
+    ///
+    /// It may ask another machine. So it is called on a thread that may block, and with nothing held that other calls need.
+    pub(super) fn look_for_keys(&self) -> bool {
+        let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.monotonic();
-        if reloaded_at.is_some_and(|at| now.saturating_sub(at) < RELOAD_PAUSE) {
-            // Another call may have done so just now.
-            return true;
+        // Another call has done so while this one waited, or just before.
+        let pause = |look: &Look| if look.found == Found::Failed { FAILURE_PAUSE } else { LOOK_PAUSE };
+        if let Some(look) = last.filter(|look| now.saturating_sub(look.at) < pause(look)) {
+            return look.found == Found::Keys;
         }
-        *reloaded_at = Some(now);
+        let found = self.read_keys();
+        *last = Some(Look { at: self.clock.monotonic(), found });
+        found == Found::Keys
+    }
+
+    fn read_keys(&self) -> Found {
         let found = match self.source.read() {
             Ok(Some(found)) => DerivedKeys::of(&found),
             Ok(None) => None,
             Err(error) => {
                 tracing::warn!(%error, "the keys of the secret store cannot be read anew");
-                None
+                return Found::Failed;
             }
         };
         let present = self.keys();
         // With other names it is the key of another store.
         let Some(found) = found.filter(|found| hidden(&found.naming, "") == hidden(&present.naming, "")) else {
-            return false;
+            return Found::NoKeys;
         };
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
-        true
+        Found::Keys
     }
 
     /// Examines a value whose name is not known.

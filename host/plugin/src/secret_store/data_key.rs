@@ -120,6 +120,9 @@ pub enum KeyError {
     /// The store has records under too many keys.
     #[error("the records of the secret store are under {MAX_KEYS} keys already; sign-ins that end make room")]
     TooMany,
+    /// No new key was announced.
+    #[error("no new key was announced: the last key of the secret store is its only one, or records are under it")]
+    NotAnnounced,
     /// The system gives no randomness.
     #[error("the system gives no randomness for a key")]
     NoRandomness,
@@ -243,6 +246,18 @@ impl DataKeys {
         Self { newest: newest.clone(), older, names: self.names.clone() }
     }
 
+    /// The same keys with the last one before the others, where [`announced`](Self::announced) has put it. `used`: the keys that
+    /// records are under, of which the last one is none.
+    #[cfg(feature = "redis")]
+    pub(super) fn promoted(&self, used: &BTreeSet<KeyId>) -> Result<Self, KeyError> {
+        let mut older = self.older.clone();
+        let last = older.pop().filter(|key| key_id(key.as_slice()).is_some_and(|id| !used.contains(&id)));
+        let newest = last.ok_or(KeyError::NotAnnounced)?;
+        older.insert(0, self.newest.clone());
+        // Without it, the oldest key would be another one from now on.
+        Ok(Self { newest, older, names: Some(self.naming_secret().ok_or(KeyError::NoRandomness)?) })
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.newest).chain(&self.older)
     }
@@ -333,6 +348,22 @@ mod tests {
         let announced = second.announced();
         assert_eq!((ids(&announced), name(&announced)), (vec![ids(&first)[0], ids(&second)[0]], name(&first)));
         assert_eq!(format!("{first:?}"), "[redacted]");
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn an_announced_key_becomes_the_newest_and_no_other_does() {
+        let first = DataKeys::generate().unwrap();
+        let name = |keys: &DataKeys| hmac::sign(&keys.naming().unwrap(), b"x").as_ref().to_vec();
+        let ids = |keys: &DataKeys| keys.keys().map(|key| key_id(key.as_slice()).unwrap()).collect::<Vec<_>>();
+        let used = |key: &KeyId| BTreeSet::from([*key]);
+        let old = ids(&first)[0];
+        assert_eq!(first.promoted(&BTreeSet::new()).unwrap_err(), KeyError::NotAnnounced);
+        let announced = first.rotated(Some(&used(&old))).unwrap().announced();
+        let promoted = announced.promoted(&used(&old)).unwrap();
+        assert_eq!(ids(&promoted), [ids(&announced)[1], old]);
+        assert_eq!(name(&promoted), name(&first));
+        assert_eq!(promoted.promoted(&used(&old)).unwrap_err(), KeyError::NotAnnounced, "it was promoted already");
     }
 
     #[test]

@@ -93,11 +93,11 @@ pub const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
 /// Most bytes of all records of a store as they are stored, unless set otherwise: 4 GiB.
 pub const DEFAULT_MAX_BYTES: u64 = 4 << 30;
 
-/// How much a store in a file may have in it. A record that is there can always be written anew, so sessions go on in a full
-/// store.
+/// How much a store in a file may have in it. A record that is there can always be written anew, and a twentieth more is kept for
+/// records that live for five minutes at most, such as leases; so sessions go on in a full store.
 ///
 /// What strangers leave (registrations, sign-ins that wait, documents) has a bound of its own in the component, far below:
-/// 20,480 records and 80 MiB.
+/// 16,384 records and 64 MiB; and so have the documents of clients that people have signed in with: 4,096 records and 16 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreLimits {
     /// Most records.

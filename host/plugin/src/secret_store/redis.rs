@@ -22,7 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use redis::Cmd;
 
-use super::cipher::{Cipher, HiddenName};
+use super::cipher::{Cipher, HiddenName, RecordError};
 use super::data_key::{KeyError, KeySource};
 use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
@@ -107,7 +107,18 @@ pub enum RedisError {
         /// Where the key comes from.
         key: String,
     },
-    /// There is no key.
+    /// There is no key, and none is made here, because all processes need the same one.
+    #[error(
+        "there is no key of the secret store {place} in {key}: copy the file of another server there. The first is made by \
+         `openssl rand -base64 32`, or, where a key vault wraps it, by `entra-mcp store wrap-key`"
+    )]
+    KeyMissing {
+        /// The servers.
+        place: String,
+        /// Where the key was looked for.
+        key: String,
+    },
+    /// There is no key, for another reason.
     #[error(transparent)]
     Keys(#[from] KeyError),
     /// Only a single server can be examined.
@@ -123,7 +134,7 @@ pub struct RedisStore {
 
 struct OpenRedis {
     link: Link,
-    cipher: Cipher,
+    cipher: Arc<Cipher>,
     prefix: String,
     clock: Arc<dyn Clock>,
     source: Arc<dyn KeySource>,
@@ -143,7 +154,14 @@ impl RedisStore {
         source: Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RedisError> {
-        let inner = OpenRedis::prepare(options, source, clock)?;
+        let given = options.clone();
+        // Where the key is may not answer at once.
+        let prepared = tokio::task::spawn_blocking(move || OpenRedis::prepare(&given, source, clock));
+        let failed = |error: tokio::task::JoinError| RedisError::Setup {
+            place: options.url.to_string(),
+            reason: error.to_string(),
+        };
+        let inner = prepared.await.map_err(failed)??;
         inner.check_server().await?;
         inner.check_key(true).await?;
         Ok(Self { inner: Arc::new(inner) })
@@ -164,9 +182,10 @@ impl OpenRedis {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let link = Link::new(&options.url, roots).map_err(|error| setup(error.to_string()))?;
-        let keys = source.read()?.ok_or_else(|| KeyError::Missing { place: source.place() })?;
+        let missing = || RedisError::KeyMissing { place: options.url.to_string(), key: source.place() };
+        let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
-        Ok(Self { link, cipher, prefix: options.prefix.clone(), clock, source })
+        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, source })
     }
 
     /// Refuses a server that is too old, and warns if it may throw records away. A server that does not tell is believed.
@@ -228,8 +247,22 @@ impl OpenRedis {
         i64::try_from(self.clock.now_seconds()).unwrap_or(i64::MAX)
     }
 
-    /// What a record says. `None`: it has expired.
-    fn open(&self, key: &str, name: &HiddenName, stored: &[u8]) -> Result<Option<SecretBytes>, StoreError> {
+    /// What a record says. `None`: it has expired. A key that is not known here is looked for.
+    async fn open(&self, key: &str, name: &HiddenName, stored: &[u8]) -> Result<Option<SecretBytes>, StoreError> {
+        let mut opened = self.open_now(key, name, stored);
+        if matches!(opened, Err(RecordError::UnknownKey)) && self.look_for_keys().await {
+            opened = self.open_now(key, name, stored);
+        }
+        opened.map_err(RecordError::into_store_error)
+    }
+
+    /// Looks for other keys, which may be on another machine than the records; returns whether there may be some.
+    async fn look_for_keys(&self) -> bool {
+        let cipher = Arc::clone(&self.cipher);
+        tokio::task::spawn_blocking(move || cipher.look_for_keys()).await.unwrap_or_default()
+    }
+
+    fn open_now(&self, key: &str, name: &HiddenName, stored: &[u8]) -> Result<Option<SecretBytes>, RecordError> {
         let Stored { expires_at, sealed } = Stored::of(stored).ok_or(StoreError::Unreadable)?;
         // The expiry is trusted only after the seal has proved it.
         let value = self.cipher.open(key, name, expires_at, sealed)?;
@@ -261,7 +294,7 @@ impl OpenRedis {
         expected: Option<&SecretBytes>,
         value: &SecretBytes,
         ttl: Option<Duration>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, RecordError> {
         let name = self.cipher.hidden_name(key);
         let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
         // Each round that ends without an answer is one in which another process has written.
@@ -272,7 +305,7 @@ impl OpenRedis {
                 return Ok(true);
             }
             let present = match &before {
-                Some(before) => self.open(key, &name, before)?,
+                Some(before) => self.open_now(key, &name, before)?,
                 None => None,
             };
             let matches = match (&present, expected) {
@@ -319,7 +352,7 @@ impl SecretStore for RedisStore {
         let store = &self.inner;
         let name = store.cipher.hidden_name(key);
         match store.link.within(store.read(&store.key(&name))).await? {
-            Some(stored) => store.open(key, &name, &stored),
+            Some(stored) => store.open(key, &name, &stored).await,
             None => Ok(None),
         }
     }
@@ -339,7 +372,7 @@ impl SecretStore for RedisStore {
         let mut command = redis::cmd("GETDEL");
         let taken: Option<Vec<u8>> = store.link.within(store.link.ask(command.arg(&place), Repeat::Never)).await?;
         let Some(stored) = taken else { return Ok(None) };
-        let opened = store.open(key, &name, &stored);
+        let opened = store.open(key, &name, &stored).await;
         if opened.is_err() {
             // It is of no use to this process, but it is not this process's to delete either.
             let expires_at = Stored::of(&stored).and_then(|stored| stored.expires_at);
@@ -358,7 +391,12 @@ impl SecretStore for RedisStore {
         ttl: Option<Duration>,
     ) -> Result<bool, StoreError> {
         let store = &self.inner;
-        store.link.within(store.swap(key, expected.as_ref(), &value, ttl)).await
+        let swap = || store.link.within(store.swap(key, expected.as_ref(), &value, ttl));
+        let mut swapped = swap().await;
+        if matches!(swapped, Err(RecordError::UnknownKey)) && store.look_for_keys().await {
+            swapped = swap().await;
+        }
+        swapped.map_err(RecordError::into_store_error)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

@@ -9,7 +9,8 @@
 //! database that is put back as it was earlier has the records that it had.
 //!
 //! A database without its key, or with the key of another, is refused and left as it is. One that is damaged is set aside
-//! under another name, and a new one takes its place.
+//! under another name, and a new one takes its place, if a file with its key is beside it: without one, it may be any file that
+//! the operator has named by mistake, and is refused.
 //!
 //! What was deleted, replaced or has expired leaves the files too ([`erasure`]).
 //!
@@ -23,9 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::cipher::{Cipher, HiddenName};
+use super::cipher::{Cipher, HiddenName, RecordError};
 use super::data_key::KEY_BYTES;
 use super::{
     DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreLimits, StoreReport, same,
@@ -38,33 +39,27 @@ mod erasure;
 mod fingerprint;
 mod limits;
 mod readers;
+mod room;
+mod schema;
 mod wal_index;
 
 use erasure::Erasure;
 use readers::Readers;
+use schema::{SCHEMA_VERSION, prepare};
 
 /// The extension of the key file. The rest of its name is that of the database.
 const KEY_EXTENSION: &str = "key";
+
+/// That of the file with a key that a key vault has wrapped.
+const WRAPPED_KEY_EXTENSION: &str = "wrapped-key";
 
 /// How long a statement waits for another process's write lock. Transactions take well under a millisecond; a
 /// process that was suspended in the middle of one must not hang the others forever.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause between attempts to prepare a database that another process is preparing, and the number of attempts: together
-/// [`BUSY_TIMEOUT`]. SQLite itself does not wait while the journal mode changes.
-const PREPARE_PAUSE: Duration = Duration::from_millis(10);
-const PREPARE_ATTEMPTS: u32 = 500;
-
-/// Bytes of the journal that stay when it begins anew: none, since they are of records that may be gone by now.
-const JOURNAL_SIZE_LIMIT: i64 = 0;
-
 /// Most expired records that a write removes. A write adds one record, so the file shrinks again after a flood of
 /// records that expire together, and no write has to remove all of them.
 const MAX_PURGED: u32 = 64;
-
-/// Layout of the table and of sealed values. A file with a later number is refused. The values of version 1 are under one
-/// key, those of version 2 are bound to the name itself; they are opened as they are. Version 4 counts its records.
-const SCHEMA_VERSION: i32 = 4;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -251,7 +246,8 @@ impl SqliteStore {
             Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
         };
         let own_key = path.with_extension(KEY_EXTENSION);
-        let was_ours = own_key.exists();
+        let key_beside =
+            [own_key.clone(), path.with_extension(WRAPPED_KEY_EXTENSION)].into_iter().find(|key| key.exists());
         let source = source(KeyFile::of(user.clone(), &own_key));
         let keys = keys_of(path, &*source)?;
         // SQLite gives its side files the mode of the database file, so the database file has to be private from the
@@ -259,24 +255,25 @@ impl SqliteStore {
         let file = private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
         user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.clone(), reason })?;
         drop(file);
-        let prepared = match prepare(path) {
+        let prepared = match (prepare(path), &key_beside) {
             // A file without a key beside it may be anything that the operator has named by mistake.
-            Err(error) if was_ours && (is_damaged(&error) || is_missing(&error)) => {
-                replace_damaged(path, &own_key, &*clock, &error)?
+            (Err(error), Some(key)) if is_damaged(&error) || is_missing(&error) => {
+                replace_damaged(path, key, &*clock, &error)?
             }
-            prepared => prepared,
+            (prepared, _) => prepared,
         };
-        let (connection, found) = prepared.map_err(|error| database_error(error.to_string()))?;
+        let failed = |error: rusqlite::Error| database_error(room::reason(path, &error));
+        let (connection, found) = prepared.map_err(failed)?;
         if found != SCHEMA_VERSION {
             return Err(OpenError::Version { path: path.to_owned(), found });
         }
         let place = source.place();
         let cipher = Cipher::new(&keys, source, Arc::clone(&clock)).ok_or(OpenError::Keys(KeyError::NoRandomness))?;
         let is_its_key = fingerprint::check(&connection, &cipher.hidden_name(fingerprint::NAME));
-        if !is_its_key.map_err(|error| database_error(error.to_string()))? {
+        if !is_its_key.map_err(failed)? {
             return Err(OpenError::WrongKey { store: path.to_owned(), place });
         }
-        let readers = Readers::open(path).map_err(|error| database_error(error.to_string()))?;
+        let readers = Readers::open(path).map_err(failed)?;
         let (connection, erasure) = (Mutex::new(connection), Erasure::default());
         let inner = Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure });
         Ok(Self { inner, limits: StoreLimits::default() })
@@ -291,18 +288,35 @@ impl SqliteStore {
     /// Runs `work` in one IMMEDIATE transaction on a thread that may block.
     async fn transaction<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&StoreTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(&StoreTransaction<'_>) -> Result<T, RecordError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.inner.clock.now_seconds());
-        let run = move || {
+        let once = move |inner: &Arc<OpenDatabase>| {
             let mut connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&StoreTransaction { connection: &transaction, cipher: &inner.cipher, now })?;
-            transaction.commit()?;
-            erasure::after_a_write(&inner);
-            Ok(result)
+            let result = work(&StoreTransaction { connection: &transaction, cipher: &inner.cipher, now });
+            // A write for which there is no room has removed what had expired, and nothing else. That stays so.
+            if matches!(&result, Ok(_) | Err(RecordError::Store(StoreError::Full(_)))) {
+                let committed = transaction.commit();
+                erasure::after_a_write(inner);
+                return result.and_then(|result| Ok(committed.map(|()| result)?));
+            }
+            result
         };
+        let run = move || inner.with_known_keys(|| once(&inner));
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+impl OpenDatabase {
+    /// Does something with records, and once more if it has met one under a key that is not known here. The key is looked for in
+    /// between, where neither the connection nor the database is held.
+    fn with_known_keys<T>(&self, work: impl Fn() -> Result<T, RecordError>) -> Result<T, StoreError> {
+        let done = match work() {
+            Err(RecordError::UnknownKey) if self.cipher.look_for_keys() => work(),
+            done => done,
+        };
+        done.map_err(RecordError::into_store_error)
     }
 }
 
@@ -381,70 +395,18 @@ fn is_missing(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::CannotOpen))
 }
 
-/// Opens the database and creates the missing parts. Several processes may do so at the same time.
-#[allow(clippy::disallowed_methods, reason = "it waits for another process, which no injected clock could hurry")]
-fn prepare(path: &Path) -> rusqlite::Result<(Connection, i32)> {
-    let mut attempt = 1;
-    loop {
-        let prepared = connect(path).and_then(|connection| {
-            let found = migrate(&connection)?;
-            Ok((connection, found))
-        });
-        match prepared {
-            Err(error) if is_busy(&error) && attempt < PREPARE_ATTEMPTS => std::thread::sleep(PREPARE_PAUSE),
-            prepared => return prepared,
-        }
-        attempt += 1;
-    }
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // Not one that is not there: SQLite would make a file that others can read.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // A crash of the machine may lose the last sign-in, never the database.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "secure_delete", true)?;
-    connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT)?;
-    // No copy of the database in a folder of temporary files.
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(connection)
-}
-
-/// Creates the table in an empty database; returns the resulting version of the layout.
-fn migrate(connection: &Connection) -> rusqlite::Result<i32> {
-    let version = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get(0));
-    if version(connection)? < SCHEMA_VERSION {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE IF NOT EXISTS record (
-                 name BLOB PRIMARY KEY,
-                 sealed BLOB NOT NULL,
-                 expires_at INTEGER
-             ) WITHOUT ROWID;
-             CREATE INDEX IF NOT EXISTS record_expires_at ON record (expires_at);
-             {}
-             PRAGMA user_version = {SCHEMA_VERSION};
-             COMMIT;",
-            limits::COUNTED
-        ))?;
-    }
-    version(connection)
-}
-
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full(format!("the disk has no room ({error})")),
             _ => Self::Unavailable(error.to_string()),
         }
+    }
+}
+
+impl From<rusqlite::Error> for RecordError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::from(error).into()
     }
 }
 
@@ -456,12 +418,12 @@ struct StoreTransaction<'a> {
 }
 
 impl StoreTransaction<'_> {
-    fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+    fn get(&self, key: &str) -> Result<Option<SecretBytes>, RecordError> {
         Ok(self.find(key)?.map(|(value, _)| value))
     }
 
     /// A record that has not expired, and its expiry.
-    fn find(&self, key: &str) -> Result<Option<(SecretBytes, Option<i64>)>, StoreError> {
+    fn find(&self, key: &str) -> Result<Option<(SecretBytes, Option<i64>)>, RecordError> {
         let name = self.cipher.hidden_name(key);
         let row = self
             .connection
@@ -483,20 +445,22 @@ impl StoreTransaction<'_> {
         value: &SecretBytes,
         ttl: Option<Duration>,
         limits: StoreLimits,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), RecordError> {
         let expires_at = ttl.map(|ttl| i64::try_from(self.now.saturating_add(ttl.as_secs())).unwrap_or(i64::MAX));
         let name: HiddenName = self.cipher.hidden_name(key);
         let sealed = self.cipher.seal(&name, expires_at, value.reveal())?;
         self.purge()?;
-        limits::make_room(self.connection, limits, &name, sealed.len(), self.now_as_column())?;
-        // Not REPLACE, whose deletion no trigger sees.
-        let write = "INSERT INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, expires_at = excluded.expires_at";
-        self.connection.prepare_cached(write)?.execute(params![name, sealed, expires_at])?;
+        limits::make_room(self.connection, limits, &name, (sealed.len(), ttl), self.now_as_column())?;
+        // Not in one statement: see `limits::COUNTED`.
+        let update = "UPDATE record SET sealed = ?2, expires_at = ?3 WHERE name = ?1";
+        if self.connection.prepare_cached(update)?.execute(params![name, sealed, expires_at])? == 0 {
+            let insert = "INSERT INTO record (name, sealed, expires_at) VALUES (?1, ?2, ?3)";
+            self.connection.prepare_cached(insert)?.execute(params![name, sealed, expires_at])?;
+        }
         Ok(())
     }
 
-    fn delete(&self, key: &str) -> Result<(), StoreError> {
+    fn delete(&self, key: &str) -> Result<(), RecordError> {
         self.connection
             .prepare_cached("DELETE FROM record WHERE name = ?1")?
             .execute([self.cipher.hidden_name(key)])?;
@@ -504,7 +468,7 @@ impl StoreTransaction<'_> {
     }
 
     /// Removes some expired records, so that the file does not grow with every sign-in.
-    fn purge(&self) -> Result<(), StoreError> {
+    fn purge(&self) -> Result<(), RecordError> {
         purge(self.connection, self.now_as_column())?;
         Ok(())
     }
@@ -526,15 +490,17 @@ fn purge(connection: &Connection, now: i64) -> rusqlite::Result<usize> {
 impl SecretStore for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let (inner, now) = (Arc::clone(&self.inner), self.inner.clock.now_seconds());
-        // In WAL mode, readers and writers do not wait for each other, except for a moment when the journal is set up.
+        // In WAL mode, readers and writers do not wait for each other, except for a moment when the journal is set up. What is
+        // under a key that is not known here is not found at once either.
         if let Some(result) = inner.readers.get(&inner.cipher, key, now) {
             return result;
         }
         let key = key.to_owned();
-        let run = move || {
+        let once = move |inner: &OpenDatabase| {
             let connection = inner.connection.lock().unwrap_or_else(PoisonError::into_inner);
             StoreTransaction { connection: &connection, cipher: &inner.cipher, now }.get(&key)
         };
+        let run = move || inner.with_known_keys(|| once(&inner));
         tokio::task::spawn_blocking(run).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 

@@ -87,6 +87,70 @@ async fn a_sender_of_bodies_that_are_not_read_waits_for_its_answer_and_other_cli
 }
 
 #[tokio::test]
+async fn every_answer_that_leaves_a_long_body_unread_ends_the_connection() {
+    let limits = Limits {
+        event_streams: 0,
+        relayed_streams: 0,
+        request_time: Duration::from_millis(50),
+        unread_pause: Duration::ZERO,
+        ..Limits::default()
+    };
+    let component = Component { retry_after: Some(Duration::from_secs(1)), ..Component::default() };
+    let server = Running::of(component, "127.0.0.1:0", |options| options.limits = limits.clone()).await;
+    assert_eq!(server.send("POST /token HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status(), 200);
+    let long_header = format!("a: {}\r\n", "x".repeat(limits.header_bytes));
+    for (status, line, fields) in [
+        (StatusCode::BAD_REQUEST, "POST /", "host: y\r\n"),
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "POST /", long_header.as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "POST /token", ""),
+        (StatusCode::SERVICE_UNAVAILABLE, "GET /sse", ""),
+        (StatusCode::SERVICE_UNAVAILABLE, "GET /relay", ""),
+        (StatusCode::GATEWAY_TIMEOUT, "POST /wait-without-body", ""),
+    ] {
+        let length = limits.unneeded_bytes + 1;
+        let head = format!("{line} HTTP/1.1\r\nhost: x\r\n{fields}content-length: {length}\r\n\r\n");
+        let reply = server.send(head).await;
+        reply.refused(status);
+        assert_eq!(reply.header("connection"), Some("close"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_sender_of_a_long_body_without_a_length_waits_for_its_answer_too() {
+    let pause = Duration::from_secs(8);
+    let server = Running::limited(Limits { unread_pause: pause, ..Limits::default() }).await;
+    let mut stream = server.connect().await;
+    let length = Limits::default().unneeded_bytes + 1;
+    let head = "POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let body = format!("{length:x}\r\n{}\r\n", "x".repeat(length));
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    // The server reads the body in between.
+    for _ in 0..16 {
+        assert_eq!(server.get("/", "").await.status(), 200);
+    }
+    assert_eq!(stream.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    pass(pause).await;
+    let reply = answer(&mut stream).await;
+    assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")));
+}
+
+#[tokio::test]
+async fn a_proxy_waits_for_no_answer_because_its_connection_is_for_other_clients_as_well() {
+    let server = Running::with(|options| {
+        options.limits = Limits { unread_pause: PATIENCE * 2, ..Limits::default() };
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let mut stream = server.connect().await;
+    stream.write_all(post("/nothing", Limits::default().unneeded_bytes + 1, "").as_bytes()).await.unwrap();
+    let reply = answer(&mut stream).await;
+    assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")));
+    let mut stream = server.connect().await;
+    stream.write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    assert_eq!(answer(&mut stream).await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_needed_is_not_waited_for_for_long() {
     let server = Running::limited(Limits { unneeded_time: Duration::from_millis(50), ..Limits::default() }).await;
     let reply = server.send(post("/nothing", 10, "0")).await;

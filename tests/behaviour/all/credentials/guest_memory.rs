@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use entra_mcp_emulator::{Builder, Endpoint};
 use entra_mcp_plugin::BUNDLED_COMPONENT;
-use entra_mcp_plugin::bindings::Plugin;
+use entra_mcp_plugin::bindings::Bundled;
 use entra_mcp_plugin::client_credential::ClientCertificates;
 use entra_mcp_plugin::clock::SystemClock;
 use entra_mcp_plugin::environment::Settings;
@@ -163,7 +163,7 @@ async fn no_part_of_a_private_key_is_in_the_memory_of_the_component_after_it_has
     let mut store = Store::new(&engine, state);
     store.set_epoch_deadline(u64::MAX / 2);
     let component = Component::new(&engine, BUNDLED_COMPONENT).unwrap();
-    let plugin = Plugin::instantiate_async(&mut store, &component, &linker).await.unwrap();
+    let plugin = Bundled::instantiate_async(&mut store, &component, &linker).await.unwrap();
     let problems = plugin.entra_mcp_plugin_lifecycle().call_check_authority(&mut store).await.unwrap();
     assert_eq!(problems.len(), 0, "the certificate is accepted");
     let requests = emulator.control().requests(Endpoint::Token);

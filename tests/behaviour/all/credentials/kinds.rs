@@ -6,9 +6,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 
-use super::{Bench, USER_ASSIGNED, USER_ASSIGNED_SUBJECT, serves_with_assertions, write};
+use super::{Bench, USER_ASSIGNED, USER_ASSIGNED_SUBJECT, are_of_a_certificate, serves_with_assertions, write};
 use crate::support::fixture;
-use crate::support::lab::{CONTOSO, REMOTE, app, claims, header};
+use crate::support::lab::{CONTOSO, REMOTE, app, claims};
 
 const EXCHANGE: &str = "api://AzureADTokenExchange";
 
@@ -17,7 +17,8 @@ pub(crate) fn pem(name: &str) -> Vec<u8> {
     [fixture(&format!("{name}.key.pem")), fixture(&format!("{name}.cert.pem"))].concat()
 }
 
-fn kubernetes() -> FederatedToken {
+/// The token of the service account that the application trusts.
+pub(crate) fn kubernetes() -> FederatedToken {
     FederatedToken {
         issuer: "https://kubernetes.contoso.example/".to_owned(),
         subject: "system:serviceaccount:mcp:entra-mcp".to_owned(),
@@ -43,12 +44,7 @@ async fn a_certificate_in_pem_form_signs_assertions_that_last_ten_minutes_at_mos
     let endpoint = format!("{}/{CONTOSO}/oauth2/v2.0/token", bench.authority());
     let site = bench.serve(&["--credential", "certificate", "--certificate-file", &file], &[]);
     let assertions = serves_with_assertions(&site).await;
-    for assertion in &assertions {
-        let (header, claims) = (header(assertion), claims(assertion));
-        assert_eq!((&header["alg"], header["x5t#S256"].is_string()), (&json!("PS256"), true), "{header}");
-        assert_eq!((&claims["iss"], &claims["aud"]), (&json!(app(REMOTE)), &json!(endpoint)));
-        assert!(claims["exp"].as_u64().unwrap() - claims["nbf"].as_u64().unwrap() <= 600, "{claims}");
-    }
+    are_of_a_certificate(&assertions, &endpoint);
     assert!(assertions.iter().all(|assertion| *assertion == assertions[0]), "one is signed for several requests");
     assert!(!site.server.log().contains("PRIVATE KEY"));
 }
@@ -102,6 +98,7 @@ async fn the_managed_identity_of_a_virtual_machine_is_a_credential_system_and_us
     for identity in [None, Some(USER_ASSIGNED)] {
         let bench = Bench::new().await;
         let trusted = FederatedCredential {
+            name: "user-assigned".to_owned(),
             issuer: format!("{{base}}/{CONTOSO}/v2.0"),
             subject: USER_ASSIGNED_SUBJECT.to_owned(),
             audience: EXCHANGE.to_owned(),

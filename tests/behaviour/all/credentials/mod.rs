@@ -6,12 +6,14 @@ mod guest_memory;
 pub(crate) mod kinds;
 mod rotation;
 mod vault;
+mod vault_versions;
 
 use entra_mcp_emulator::{Builder, Emulator, Endpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::host::records::{ALICE, Site};
+use crate::support::lab::{REMOTE, app, claims, header};
 use crate::tools::mail::bearer;
 
 /// The identity of the machine, and one that is assigned to it besides.
@@ -85,4 +87,14 @@ async fn serves_with_assertions(site: &Site) -> Vec<String> {
             request.form("client_assertion").expect("an assertion").to_owned()
         })
         .collect()
+}
+
+/// Checks assertions that a certificate has signed: for this application and token endpoint, for ten minutes at most.
+fn are_of_a_certificate(assertions: &[String], endpoint: &str) {
+    for assertion in assertions {
+        let (header, claims) = (header(assertion), claims(assertion));
+        assert_eq!((&header["alg"], header["x5t#S256"].is_string()), (&json!("PS256"), true), "{header}");
+        assert_eq!((&claims["iss"], &claims["aud"]), (&json!(app(REMOTE)), &json!(endpoint)));
+        assert!(claims["exp"].as_u64().unwrap() - claims["nbf"].as_u64().unwrap() <= 600, "{claims}");
+    }
 }

@@ -3,13 +3,14 @@
 use entra_mcp_emulator::FederatedToken;
 use serde_json::json;
 
-use super::{Bench, serves_with_assertions, write};
+use super::{Bench, are_of_a_certificate, serves_with_assertions, write};
 use crate::host::commands::Home;
 use crate::host::records::Site;
 use crate::host::serve::run;
 use crate::support::fixture;
-use crate::support::key_vault::Vault;
+use crate::support::key_vault::{Mood, Vault};
 use crate::support::lab::{CONTOSO, REMOTE, app, claims, header};
+use crate::support::redis::Redis;
 
 /// The emulator's system-assigned identity.
 const MACHINE: &str = "33333333-0000-4000-a000-000000000001";
@@ -17,13 +18,14 @@ const OLD: &str = "confidential-client";
 const NEW: &str = "unregistered-client";
 
 /// A vault in which the machine has the roles that it takes.
-async fn vault(bench: &Bench) -> Vault {
+pub(super) async fn vault(bench: &Bench) -> Vault {
     let vault = Vault::start(&bench.authority(), &bench.emulator.control()).await;
     vault.allow(MACHINE);
     vault
 }
 
-fn signed(vault: &Vault) -> usize {
+/// How often the vault was asked to sign.
+pub(super) fn signed(vault: &Vault) -> usize {
     vault.seen().iter().filter(|request| request.starts_with("POST /keys/mcp/") && request.ends_with("/sign")).count()
 }
 
@@ -37,12 +39,7 @@ async fn a_vault_signs_for_sign_in_and_on_behalf_of_and_its_key_stays_there() {
     let arguments = ["--credential", "certificate", "--certificate-vault-url", &certificate];
     let site = bench.serve(&arguments, &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &authority), ("RUST_LOG", "info")]);
     let assertions = serves_with_assertions(&site).await;
-    for assertion in &assertions {
-        let (header, claims) = (header(assertion), claims(assertion));
-        assert_eq!((&header["alg"], header["x5t#S256"].is_string()), (&json!("PS256"), true), "{header}");
-        assert_eq!((&claims["iss"], &claims["aud"]), (&json!(app(REMOTE)), &json!(endpoint)));
-        assert!(claims["exp"].as_u64().unwrap() - claims["nbf"].as_u64().unwrap() <= 600, "{claims}");
-    }
+    are_of_a_certificate(&assertions, &endpoint);
     assert_eq!(signed(&vault), 1, "one is signed for several requests: {:?}", vault.seen());
     assert!(!vault.seen().iter().any(|request| request.contains("secrets")), "the private key is not asked for");
     let log = site.server.log();
@@ -163,6 +160,39 @@ async fn a_vault_that_does_not_do_it_stops_the_server_with_what_to_change() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_goes_on_while_its_vault_is_out_of_order() {
+    let bench = Bench::new().await;
+    let vault = vault(&bench).await;
+    vault.add("mcp", OLD);
+    let site = with_certificate(bench, &vault);
+    serves_with_assertions(&site).await;
+    let before = vault.seen().len();
+    vault.behave(Mood::Refuses);
+    let session = site.sign_in().await;
+    assert_eq!(site.call(&session.access_token, &[]).await.0, 200);
+    assert_eq!(vault.seen().len(), before, "the assertion at hand is used");
+    assert!(!site.server.log().contains("expires soon"), "it is good for years");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_expires_soon_is_told_in_the_log() {
+    let bench = Bench::new().await;
+    let vault = vault(&bench).await;
+    let now = bench.folder.path().metadata().unwrap().modified().unwrap();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    vault.add_until("mcp", OLD, now + 20 * 24 * 3_600, true);
+    let log = with_certificate(bench, &vault).server.log();
+    assert_eq!(log.matches("the client certificate in the key vault expires soon").count(), 1, "{log}");
+}
+
+/// A server with the certificate of the vault.
+fn with_certificate(bench: Bench, vault: &Vault) -> Site {
+    let (authority, certificate) = (bench.authority(), format!("{}/certificates/mcp", vault.url));
+    let variables = [("AZURE_POD_IDENTITY_AUTHORITY_HOST", authority.as_str())];
+    bench.serve(&["--certificate-vault-url", &certificate], &variables)
+}
+
 /// How often the vault did this with the key of the store.
 fn done(vault: &Vault, operation: &str) -> usize {
     vault
@@ -255,4 +285,46 @@ async fn a_store_with_its_key_in_a_file_is_taken_over_by_the_vault() {
     std::fs::remove_file(site.path("sessions.key")).unwrap();
     let (sound, said) = store(&home, &site, &in_vault).await;
     assert!(sound && !said.contains("delete the file"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn the_data_key_of_a_store_on_the_network_is_wrapped_by_a_command_and_servers_have_copies_of_the_file() {
+    let (home, bench) = (Home::new().await, Bench::new().await);
+    let vault = vault(&bench).await;
+    vault.add("store", NEW);
+    let redis = Redis::start("redis-server").await;
+    let (url, key) = (redis.url(), format!("{}/keys/store", vault.url));
+    let (plain, other) = (bench.write("plain", [7; 32]), bench.write("other", [8; 32]));
+    let wrapped = bench.folder.path().join("wrapped");
+    let client_secret = {
+        let command = home.program(&["client-secret", "set", "--store", &url, "--store-key-file", &plain]);
+        run(command, "recognisable-client-secret").await
+    };
+    assert_eq!(client_secret.0, Some(0), "{}", client_secret.2);
+    let store = async |arguments: &[&str], file: &std::path::Path| {
+        let mut command = home.program(&["store"]);
+        command.args(arguments).args(["--store", &url, "--store-key-vault", &key, "--store-key-file"]).arg(file);
+        command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", bench.authority());
+        let output = command.output().await.unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (done, said) = store(&["check"], &wrapped).await;
+    assert!(!done && said.contains("entra-mcp store wrap-key"), "{said}");
+    for wrong in [&["wrap-key", "--from", &other][..], &["wrap-key"]] {
+        let (done, said) = store(wrong, &wrapped).await;
+        assert!(!done && said.contains("was written with another key"), "{said}");
+        assert!(!wrapped.exists(), "{wrong:?}");
+    }
+    let wrap = ["wrap-key", "--from", &plain];
+    let (done, said) = store(&wrap, &wrapped).await;
+    assert!(done && said.contains("Give a copy of the file to every server"), "{said}");
+    let copy = bench.folder.path().join("copy");
+    std::fs::copy(&wrapped, &copy).unwrap();
+    for file in [&wrapped, &copy] {
+        let (sound, said) = store(&["check"], file).await;
+        assert!(sound && said.contains("1 under the newest key"), "{said}");
+    }
+    let (done, said) = store(&wrap, &wrapped).await;
+    assert!(!done && said.contains("has a wrapped key already"), "{said}");
 }

@@ -2,6 +2,7 @@
 
 mod deployed;
 mod local;
+mod registration;
 mod token;
 
 use serde_json::Value;

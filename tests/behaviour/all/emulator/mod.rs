@@ -14,6 +14,7 @@ mod metadata;
 mod msal;
 mod on_behalf_of;
 mod refresh;
+mod registrations;
 mod sign_in_pages;
 mod tenants;
 mod tokens;

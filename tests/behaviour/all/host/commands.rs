@@ -113,6 +113,37 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// A person who is signed out here is still signed in to Entra ID in the browser: only its own page ends that.
+#[tokio::test]
+async fn logout_opens_the_page_that_ends_the_session_in_the_browser_or_says_where_it_is() {
+    let home = Home::new().await;
+    let at = home.emulator().endpoints();
+    let page = format!("{}/{}/oauth2/v2.0/logout", at.authority, at.tenant_id);
+    let login = async || assert!(home.run_with_person(&["login"]).await.status.success());
+
+    login().await;
+    let logout = home.run(&["logout"]).await;
+    assert!(logout.status.success() && !stdout(&logout).contains("http"), "{}", stdout(&logout));
+    assert_eq!(home.opened_page().await, page);
+
+    login().await;
+    let back = "http://localhost/signed-out";
+    let logout = home.run(&["logout", "--all", "--post-logout-redirect-uri", back]).await;
+    assert!(logout.status.success());
+    let expected = format!("{page}?post_logout_redirect_uri=http%3A%2F%2Flocalhost%2Fsigned-out");
+    assert_eq!(home.opened_page().await, expected);
+
+    // A browser that does not start, and one that is on another device.
+    let told = format!("To end the session in the browser as well, open {page}\n");
+    for (browser, more) in [("false", &[][..]), ("true", &["--sign-in", "device-code"][..])] {
+        login().await;
+        let mut command = home.program(&[&["logout"][..], more].concat());
+        let logout = command.env("BROWSER", browser).stdin(Stdio::null()).output().await.unwrap();
+        assert!(logout.status.success() && stdout(&logout).ends_with(&told), "{}", stdout(&logout));
+    }
+    assert_eq!(stdout(&home.run(&["accounts"]).await), "No account is signed in.\n");
+}
+
 #[tokio::test]
 async fn login_accounts_and_logout_share_one_store() {
     let home = Home::new().await;
@@ -248,17 +279,23 @@ async fn the_settings_are_listed_with_the_commands_that_have_them() {
         setting.unwrap_or_else(|| panic!("{name}: {settings}"))["commands"].clone()
     };
     let servers = ["stdio", "serve", "client-secret set", "client-secret delete"];
-    let others = ["login", "logout", "accounts", "store check", "store rotate-key", "whoami", "doctor"];
+    let others =
+        ["login", "logout", "accounts", "store check", "store rotate-key", "store wrap-key", "whoami", "doctor"];
     let local: Vec<_> = servers.into_iter().chain(others).collect();
-    let everywhere: Vec<_> = local.iter().copied().chain(["validate"]).collect();
+    let everywhere: Vec<_> = servers.into_iter().chain(["setup"]).chain(others).chain(["validate"]).collect();
     let remote = ["serve", "client-secret set", "client-secret delete", "doctor"];
     for name in ["config", "tenant-id", "cloud", "authority", "ca-file", "log-format"] {
         assert_eq!(commands(name), json!(everywhere), "{name}");
     }
     assert_eq!(commands("client-id"), json!(local));
     // The emulator has a flag of the same name.
-    for name in ["listen", "clients", "AZURE_CLIENT_SECRET", "metrics-listen"] {
+    for name in ["listen", "metrics-listen"] {
         assert_eq!(commands(name), json!(remote), "{name}");
+    }
+    // What has no flag is listed where any of its group is: `setup` has `--public-url`, and reads the same file.
+    let [serve, set, delete, doctor] = remote;
+    for name in ["clients", "AZURE_CLIENT_SECRET"] {
+        assert_eq!(commands(name), json!([serve, set, delete, "setup", doctor]), "{name}");
     }
 
     let page = stdout(&home.run(&["settings", "--markdown"]).await);
@@ -321,6 +358,17 @@ async fn the_demo_shows_the_whole_conversation_and_ends_with_the_profile() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
     assert_eq!(text.lines().filter(|line| line.ends_with(" ms]")).count(), 7, "{text}");
+    assert!(text.contains(r#""displayName": "Alice Anderson""#), "{text}");
+}
+
+#[tokio::test]
+async fn the_demo_of_setup_leads_to_the_profile_and_changes_nothing_the_second_time() {
+    let home = Home::new().await;
+    let output = home.run(&["demo", "--setup"]).await;
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert_eq!(text.lines().filter(|line| line.ends_with(" ms]")).count(), 4, "{text}");
+    assert!(text.contains("     + redirect URI http://localhost (Mobile and desktop applications)\n"), "{text}");
     assert!(text.contains(r#""displayName": "Alice Anderson""#), "{text}");
 }
 

@@ -1,7 +1,7 @@
 //! Components that do what the real one never does, made from a few instructions.
 
 use entra_mcp_plugin::audit::MemoryAudit;
-use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::environment::{BrokerUse, ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use entra_mcp_plugin::{Plugin, PluginBuilder};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -135,7 +135,12 @@ pub(crate) fn builder(component: Vec<u8>) -> PluginBuilder {
         authority: "https://login.microsoftonline.com".to_owned(),
         graph: "https://graph.microsoft.com".to_owned(),
         graph_resource: "https://graph.microsoft.com".to_owned(),
-        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
+        sign_in: SignInSettings {
+            method: SignInMethod::Automatic,
+            timeout_seconds: 300,
+            account: None,
+            broker: BrokerUse::Off,
+        },
         token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: Some(60) },
         profile_cache_seconds: 60,
         audit_usernames: false,

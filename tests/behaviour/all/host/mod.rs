@@ -6,13 +6,15 @@ pub(crate) mod behind;
 pub(crate) mod commands;
 mod hostile;
 mod http_calls;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod limits;
 mod load;
 mod pressure;
 pub(crate) mod records;
 pub(crate) mod replicas;
 pub(crate) mod serve;
-mod stdio;
+pub(crate) mod stdio;
 mod strangers;
 mod telemetry;
 mod telemetry_behind;

@@ -13,7 +13,7 @@ use super::commands::Home;
 use crate::support::patience::soon;
 use crate::support::process::send_signal;
 
-struct Server {
+pub(crate) struct Server {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
@@ -32,7 +32,7 @@ impl Server {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take().unwrap();
@@ -54,8 +54,22 @@ impl Server {
         serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap()
     }
 
+    /// Calls the tool in a conversation of its own, and returns the profile.
+    pub(crate) async fn profile(&mut self) -> Value {
+        self.send(initialize()).await;
+        assert_eq!(self.receive().await["id"], 0);
+        self.send(sign_in(1)).await;
+        loop {
+            let answer = self.receive().await;
+            if answer["id"] == 1 {
+                assert_eq!(answer["result"]["isError"], false, "{answer}");
+                return answer["result"]["structuredContent"].clone();
+            }
+        }
+    }
+
     /// Closes the input. Returns the exit code, what else was written to standard output, and the log.
-    async fn end(self) -> (Option<i32>, Vec<Value>, String) {
+    pub(crate) async fn end(self) -> (Option<i32>, Vec<Value>, String) {
         let Self { child, input, mut output, log } = self;
         drop(input);
         let rest = async {
@@ -96,7 +110,7 @@ fn initialize() -> Value {
     request(0, "initialize", params)
 }
 
-/// A call that waits for a sign-in which never happens.
+/// A call that waits for a sign-in, which happens only where a person is at the browser.
 fn sign_in(id: u32) -> Value {
     request(id, "tools/call", json!({ "name": "GetUserDetailsFromGraph", "arguments": {} }))
 }

@@ -106,6 +106,57 @@ async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {
     assert_eq!(report(&found)["newest_key"], json!(1));
 }
 
+/// Two machines with a copy of the key file each.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_key_in_a_file_that_is_copied_is_announced_before_it_seals() {
+    let home = Home::new().await;
+    let redis = Redis::start("redis-server").await;
+    let url = redis.url();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let copy = |from: &str, to: &str| std::fs::copy(from, to).unwrap();
+    let (here, there) = (path("here.key"), path("there.key"));
+    std::fs::write(&here, KEY).unwrap();
+    std::fs::set_permissions(&here, std::fs::Permissions::from_mode(0o600)).unwrap();
+    copy(&here, &there);
+    let set = |key: &str| {
+        let command = home.program(&["client-secret", "set", "--store", &url, "--store-key-file", key]);
+        crate::host::serve::run(command, "recognisable-client-secret")
+    };
+    assert_eq!(set(&here).await.0, Some(0));
+    let rotate = async |more: &[&str]| {
+        let arguments = ["store", "rotate-key", "--store", &url, "--store-key-file", &here];
+        said(&run(&home, &[], &[&arguments[..], more].concat()).await)
+    };
+    let check = async |key: &str| {
+        let arguments = ["store", "check", "--json", "--store", &url, "--store-key-file", key];
+        let output = run(&home, &[], &arguments).await;
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].clone()
+    };
+    let before = std::fs::read(&here).unwrap();
+    let (code, output, log) = rotate(&[]).await;
+    assert!(code == Some(2) && output.is_empty() && log.contains("--announce"), "{log}");
+    let (code, _, log) = rotate(&["--promote"]).await;
+    assert!(code == Some(1) && log.contains("no new key was announced"), "{log}");
+    assert_eq!(std::fs::read(&here).unwrap(), before);
+    let (code, output, log) = rotate(&["--announce"]).await;
+    assert!(code == Some(0) && output.contains("--promote"), "{output} {log}");
+    // What is written now is what the other machine can read.
+    assert_eq!(set(&here).await.0, Some(0));
+    assert_eq!(check(&there).await["newest_key"], json!(1));
+    copy(&here, &there);
+    let (code, _, log) = rotate(&["--promote"]).await;
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(set(&here).await.0, Some(0));
+    for (key, newest, earlier) in [(&here, 1, 0), (&there, 0, 1)] {
+        let found = check(key).await;
+        let counts = (&found["newest_key"], &found["earlier_keys"], &found["sound"]);
+        assert_eq!(counts, (&json!(newest), &json!(earlier), &json!(true)), "{key}");
+    }
+    let (code, _, log) = said(&run(&home, &[], &["store", "rotate-key", "--announce", "--store", &path("x.db")]).await);
+    assert!(code == Some(2) && log.contains("neither --announce nor --promote"), "{log}");
+}
+
 #[tokio::test]
 async fn a_password_on_the_command_line_and_a_store_without_a_key_are_refused() {
     let home = Home::new().await;

@@ -4,11 +4,16 @@
 mod commands;
 mod competition;
 mod contract;
+#[cfg(target_os = "linux")]
+mod disk;
+mod full;
 mod keyring;
 mod killed;
 mod limits;
 mod outage;
 mod replicas;
+#[cfg(target_os = "linux")]
+mod slow;
 
 use std::sync::Arc;
 

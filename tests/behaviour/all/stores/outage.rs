@@ -150,7 +150,7 @@ async fn with_another_key_the_store_is_refused_and_nothing_is_changed() {
     assert!(matches!(refused, RedisError::WrongKey { ref key, .. } if key == "the variable"), "{refused}");
     let missing = Arc::new(GivenKeys::none("the variable"));
     let refused = RedisStore::connect(&redis.options(), missing, clock.clone()).await.unwrap_err();
-    assert!(matches!(refused, RedisError::Keys(_)), "{refused}");
+    assert!(matches!(refused, RedisError::KeyMissing { .. }), "{refused}");
     assert_eq!(redis.say("DBSIZE").await, before);
     assert_eq!(text(open(&redis).await.get("k").await.unwrap()).as_deref(), Some("v"));
     // Below another prefix is another store.

@@ -11,7 +11,7 @@ use entra_mcp_plugin::audit::MemoryAudit;
 use entra_mcp_plugin::client_channel::{ChannelError, ClientChannel, NoChannel};
 use entra_mcp_plugin::clock::{Clock as _, ManualClock};
 use entra_mcp_plugin::code_cache::CodeCache;
-use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::environment::{BrokerUse, ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
 use entra_mcp_plugin::user_agent::{UserAgent, UserAgentError};
@@ -155,7 +155,12 @@ impl Server {
             authority: endpoints.authority.clone(),
             graph: endpoints.graph.clone(),
             graph_resource: "https://graph.microsoft.com".to_owned(),
-            sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
+            sign_in: SignInSettings {
+                method: SignInMethod::Automatic,
+                timeout_seconds: 300,
+                account: None,
+                broker: BrokerUse::Off,
+            },
             token: TokenSettings {
                 audiences: vec![endpoints.public_client_id.clone()],
                 allowed_tenants: Vec::new(),

@@ -11,6 +11,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use entra_mcp_emulator::{Config, Control};
+use rcgen::{CertificateParams, KeyPair};
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::rand_core::{CryptoRng, Error as RandomError, RngCore};
 use rsa::sha2::Sha256;
@@ -19,6 +20,7 @@ use rsa::{BigUint, Oaep, Pkcs1v15Sign, Pss, RsaPrivateKey, RsaPublicKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
+use tokio::sync::{Notify, Semaphore};
 
 use super::fixture;
 use super::lab::{CONTOSO, LEGACY, app};
@@ -39,10 +41,28 @@ struct Version {
     certificate: Option<Vec<u8>>,
     key: RsaPrivateKey,
     created: u64,
+    /// Unix time in seconds, as the vault lists it.
+    expires: Option<u64>,
+}
+
+/// How it does its work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Works,
+    /// It refuses whatever it is asked.
+    Refuses,
+    /// It takes requests to sign, and does not answer until it is told to.
+    HoldsSignatures,
 }
 
 #[derive(Default)]
 struct State {
+    mood: Mood,
+    /// Versions of a certificate in one page of a list; all of them, if it is none.
+    page: Option<usize>,
+    /// What the lists name as their next page, in place of the true one.
+    next_page: Option<String>,
     versions: Vec<Version>,
     /// Object ids of identities that have a role.
     allowed: HashSet<String>,
@@ -56,6 +76,10 @@ pub(crate) struct Vault {
     pub(crate) url: String,
     authority: String,
     state: Arc<Mutex<State>>,
+    /// A request to sign is held.
+    held: Arc<Notify>,
+    /// Lets one of them go on.
+    go_on: Arc<Semaphore>,
 }
 
 /// Random bytes of the system.
@@ -86,6 +110,11 @@ impl RngCore for Randomness {
     }
 }
 
+/// `x5t#S256`.
+fn named(certificate: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, certificate))
+}
+
 type Answer = (u16, Value);
 
 fn refused(status: u16, code: &str, message: &str) -> Answer {
@@ -101,7 +130,8 @@ impl Vault {
         control.put_application(service).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let vault = Self { url, authority: authority.to_owned(), state: Arc::default() };
+        let (held, go_on) = (Arc::default(), Arc::new(Semaphore::new(0)));
+        let vault = Self { url, authority: authority.to_owned(), state: Arc::default(), held, go_on };
         let serving = vault.clone();
         let answer = move |request: Request| {
             let vault = serving.clone();
@@ -125,20 +155,76 @@ impl Vault {
         self.state().allowed.remove(object);
     }
 
+    /// How it does its work from now on.
+    pub(crate) fn behave(&self, mood: Mood) {
+        self.state().mood = mood;
+    }
+
+    /// Returns when a request to sign is held.
+    pub(crate) async fn holds_one(&self) {
+        self.held.notified().await;
+    }
+
+    /// Answers one request that is held.
+    pub(crate) fn let_one_go(&self) {
+        self.go_on.add_permits(1);
+    }
+
+    /// Lists so many versions in a page.
+    pub(crate) fn list_in_pages_of(&self, versions: usize) {
+        self.state().page = Some(versions);
+    }
+
+    /// Names this as the next page of every list.
+    pub(crate) fn name_as_next_page(&self, url: &str) {
+        self.state().next_page = Some(url.to_owned());
+    }
+
     /// Adds a version with the key and the certificate of a fixture; its address.
     pub(crate) fn add(&self, name: &'static str, from: &str) -> String {
-        let key = String::from_utf8(fixture(&format!("{from}.key.pem"))).unwrap();
         let certificate = CertificateDer::from_pem_slice(&fixture(&format!("{from}.cert.pem"))).unwrap();
+        let key = String::from_utf8(fixture(&format!("{from}.key.pem"))).unwrap();
+        self.put(name, &key, &certificate, None)
+    }
+
+    /// Adds a version with the key of a fixture and a certificate of its own, which ends at this time (Unix time in seconds).
+    /// `listed`: the list of versions says so.
+    pub(crate) fn add_until(&self, name: &'static str, from: &str, expires: u64, listed: bool) -> String {
+        let key = String::from_utf8(fixture(&format!("{from}.key.pem"))).unwrap();
+        let mut params = CertificateParams::new(vec!["client.example".to_owned()]).unwrap();
+        params.not_after = (std::time::UNIX_EPOCH + std::time::Duration::from_secs(expires)).into();
+        // Otherwise two versions that end at the same time are one certificate.
+        params.serial_number = Some(rcgen::SerialNumber::from(self.state().versions.len() as u64));
+        let certificate = params.self_signed(&KeyPair::from_pem(&key).unwrap()).unwrap();
+        self.put(name, &key, certificate.der(), listed.then_some(expires))
+    }
+
+    /// Adds a version with this key (PEM) and certificate (DER); its address.
+    pub(crate) fn add_version(&self, name: &'static str, key: &str, certificate: &[u8]) -> String {
+        self.put(name, key, certificate, None)
+    }
+
+    fn put(&self, name: &'static str, key: &str, certificate: &[u8], expires: Option<u64>) -> String {
         let mut state = self.state();
         let created = state.versions.len() as u64;
         state.versions.push(Version {
             name,
             version: format!("{created:032x}"),
             certificate: Some(certificate.to_vec()),
-            key: RsaPrivateKey::from_pkcs8_pem(&key).unwrap(),
+            key: RsaPrivateKey::from_pkcs8_pem(key).unwrap(),
             created,
+            expires,
         });
         format!("{}/certificates/{name}", self.url)
+    }
+
+    /// What assertions call the versions of a certificate, the oldest first.
+    pub(crate) fn names(&self, name: &str) -> Vec<String> {
+        let state = self.state();
+        let of = |version: &Version| {
+            version.certificate.as_ref().filter(|_| version.name == name).map(|certificate| named(certificate))
+        };
+        state.versions.iter().filter_map(of).collect()
     }
 
     /// Method and path of each request that had a good token.
@@ -176,9 +262,17 @@ impl Vault {
             answer.1["error"]["innererror"] = json!({ "code": "ForbiddenByRbac" });
             return answer;
         }
+        let mood = self.state().mood;
+        if mood == Mood::Refuses {
+            return refused(400, "BadParameter", "the vault is out of order");
+        }
+        if mood == Mood::HoldsSignatures && head.uri.path().ends_with("/sign") {
+            self.held.notify_one();
+            self.go_on.acquire().await.unwrap().forget();
+        }
         let segments: Vec<_> = head.uri.path().trim_start_matches('/').split('/').collect();
         match (head.method.as_str(), segments.as_slice()) {
-            ("GET", ["certificates", name, "versions"]) => self.versions(name),
+            ("GET", ["certificates", name, "versions"]) => self.versions(name, query),
             ("GET", ["certificates", name]) => self.certificate(name, None),
             ("GET", ["certificates", name, version]) => self.certificate(name, Some(version)),
             ("GET", ["keys", name]) => self.key(name),
@@ -228,7 +322,7 @@ impl Vault {
         Ok(claims["oid"].as_str().unwrap_or_default().to_owned())
     }
 
-    fn versions(&self, name: &str) -> Answer {
+    fn versions(&self, name: &str, query: &str) -> Answer {
         let state = self.state();
         let of = |version: &Version| {
             let der = version.certificate.clone()?;
@@ -236,11 +330,18 @@ impl Vault {
             Some(json!({
                 "id": format!("{}/certificates/{name}/{}", self.url, version.version),
                 "x5t": URL_SAFE_NO_PAD.encode(print),
-                "attributes": { "enabled": true, "created": version.created },
+                "attributes": { "enabled": true, "created": version.created, "exp": version.expires },
             }))
         };
         let found: Vec<_> = state.versions.iter().filter(|version| version.name == name).filter_map(of).collect();
-        (200, json!({ "value": found, "nextLink": null }))
+        let skipped = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "$skiptoken");
+        let skipped = skipped.map_or(0, |(_, token)| token.parse::<usize>().unwrap());
+        let page = state.page.unwrap_or(usize::MAX);
+        let listed: Vec<_> = found.iter().skip(skipped).take(page).collect();
+        let next = skipped + listed.len();
+        let next = (next < found.len())
+            .then(|| format!("{}/certificates/{name}/versions?api-version=7.4&$skiptoken={next}", self.url));
+        (200, json!({ "value": listed, "nextLink": state.next_page.clone().or(next) }))
     }
 
     fn certificate(&self, name: &str, wanted: Option<&str>) -> Answer {

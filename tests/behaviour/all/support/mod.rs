@@ -5,6 +5,8 @@ pub(crate) mod certificate;
 #[cfg(unix)]
 pub(crate) mod collector;
 pub(crate) mod component;
+#[cfg(target_os = "linux")]
+pub(crate) mod identity_broker;
 pub(crate) mod key_vault;
 pub(crate) mod lab;
 pub(crate) mod nginx;

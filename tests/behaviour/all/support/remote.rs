@@ -14,7 +14,7 @@ use entra_mcp_plugin::client_credential::{ClientCredential, Credential, Credenti
 use entra_mcp_plugin::client_metadata::{ClientMetadata, Document, FetchError};
 use entra_mcp_plugin::clock::ManualClock;
 use entra_mcp_plugin::environment::{
-    ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
+    BrokerUse, ClientType, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode, TokenSettings,
 };
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
@@ -176,7 +176,12 @@ impl Fleet {
             authority: endpoints.authority.clone(),
             graph: endpoints.graph.clone(),
             graph_resource: "https://graph.microsoft.com".to_owned(),
-            sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 300, account: None },
+            sign_in: SignInSettings {
+                method: SignInMethod::Automatic,
+                timeout_seconds: 300,
+                account: None,
+                broker: BrokerUse::Off,
+            },
             token: TokenSettings {
                 audiences: vec![endpoints.confidential_client_id.clone()],
                 allowed_tenants: Vec::new(),

@@ -30,12 +30,13 @@ impl Server {
     #[allow(clippy::disallowed_methods, reason = "the rules are for the host; this starts a program")]
     pub(crate) fn start_with(at: &Endpoints, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = folder.join("server.log");
+        let of_its_own = [String::from("--store"), folder.join("sessions.db").display().to_string()];
+        let store = if more.contains(&"--store") { &[][..] } else { &of_its_own };
         let mut child = Command::new(env!("CARGO_BIN_EXE_entra-mcp-tested"))
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--tenant-id", &at.tenant_id, "--client-id", &at.confidential_client_id])
             .args(["--authority", &at.authority, "--graph-url", &at.graph])
-            .arg("--store")
-            .arg(folder.join("sessions.db"))
+            .args(store)
             .args(more)
             .env_clear()
             .env("HOME", folder)

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_mcp_emulator::Endpoint;
 use entra_mcp_plugin::audit::MemoryAudit;
 use entra_mcp_plugin::clock::{Clock, ManualClock};
-use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::environment::{BrokerUse, ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use entra_mcp_plugin::token_validator::{Principal, Requirements, TokenError};
 use entra_mcp_plugin::{Error, Plugin, PluginBuilder};
 use serde_json::{Value, json};
@@ -41,7 +41,12 @@ fn settings(lab: &Lab) -> Settings {
         authority: lab.endpoints().authority.clone(),
         graph: lab.endpoints().graph.clone(),
         graph_resource: "https://graph.microsoft.com".into(),
-        sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 60, account: None },
+        sign_in: SignInSettings {
+            method: SignInMethod::Automatic,
+            timeout_seconds: 60,
+            account: None,
+            broker: BrokerUse::Off,
+        },
         token: TokenSettings {
             audiences: vec![app(REMOTE), "api://legacy.contoso.example".into()],
             allowed_tenants: Vec::new(),

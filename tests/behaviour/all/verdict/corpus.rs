@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_mcp_emulator::Clock;
-use entra_mcp_plugin::environment::{ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
+use entra_mcp_plugin::environment::{BrokerUse, ClientType, Settings, SignInMethod, SignInSettings, TokenSettings};
 use serde_json::{Value, json};
 
 use crate::support::lab::{Authorize, CONTOSO, FABRIKAM, LOCAL, Lab, REMOTE, TASKS, app};
@@ -68,7 +68,12 @@ impl Corpus {
             authority: self.lab.endpoints().authority.clone(),
             graph: self.lab.endpoints().graph.clone(),
             graph_resource: "https://graph.microsoft.com".into(),
-            sign_in: SignInSettings { method: SignInMethod::Automatic, timeout_seconds: 60, account: None },
+            sign_in: SignInSettings {
+                method: SignInMethod::Automatic,
+                timeout_seconds: 60,
+                account: None,
+                broker: BrokerUse::Off,
+            },
             token: TokenSettings {
                 audiences: audiences(),
                 allowed_tenants: Vec::new(),

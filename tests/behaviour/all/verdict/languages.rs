@@ -7,6 +7,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use super::authorities::{Liar, no_authorities};
 use super::corpus::Corpus;
 use super::{WITH_HTTP, WITH_KEYS, artefact};
 use crate::support::patience::soon;
@@ -52,14 +53,65 @@ async fn transpile(component: &str, folder: &Path) {
     lines(&mut command, "").await;
 }
 
+/// What a program says of authorities that are another, each in a run of its own. `command` makes one with its settings in
+/// the folder.
+async fn judge_authorities(host: &str, folder: &Path, command: impl Fn() -> Command) {
+    let liar = Liar::new().await;
+    fs::write(folder.join("settings.json"), liar.corpus.settings()).unwrap();
+    let token = format!("{}\n", liar.token());
+    for (lie, metadata) in liar.lies() {
+        liar.says(&metadata);
+        liar.compare(host, lie, &lines(&mut command(), &token).await);
+    }
+    liar.corpus.lab.control().clear_faults();
+    assert_eq!(lines(&mut command(), &token).await, [liar.corpus.cases[0].expected.as_str()], "{host}");
+    for settings in no_authorities(&liar.corpus) {
+        fs::write(folder.join("settings.json"), &settings).unwrap();
+        assert_eq!(lines(&mut command(), &token).await, ["configuration-invalid"], "{host}: {settings}");
+    }
+}
+
+fn python(folder: &Path) -> Command {
+    let mut command = process::command(tools::client(PYTHON));
+    command.arg(example("judge.py")).arg(artefact(WITH_HTTP)).arg("settings.json").current_dir(folder);
+    command.env("PYTHONUTF8", "1");
+    command
+}
+
+/// The module and the example are in the folder.
+async fn prepare_node(folder: &Path) {
+    transpile(WITH_HTTP, folder).await;
+    fs::copy(example("judge.mjs"), folder.join("judge.mjs")).unwrap();
+    fs::write(folder.join("package.json"), r#"{ "type": "module" }"#).unwrap();
+}
+
+fn node(folder: &Path) -> Command {
+    let mut command = process::command(tools::client(JS));
+    command.args(["judge.mjs", "settings.json"]).current_dir(folder);
+    command
+}
+
+#[tokio::test]
+#[cfg_attr(not(client = "validator-python"), ignore = "needs the client validator-python: use tests/run")]
+async fn python_takes_no_keys_of_an_authority_that_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    judge_authorities("Python", folder.path(), || python(folder.path())).await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(client = "jco"), ignore = "needs the client jco: use tests/run")]
+async fn node_takes_no_keys_of_an_authority_that_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare_node(folder.path()).await;
+    judge_authorities("Node.js", folder.path(), || node(folder.path())).await;
+}
+
 #[tokio::test]
 #[cfg_attr(not(client = "validator-python"), ignore = "needs the client validator-python: use tests/run")]
 async fn python_gives_the_same_verdicts() {
     let corpus = Corpus::new().await;
     let folder = folder(&corpus);
-    let mut command = process::command(tools::client(PYTHON));
-    command.arg(example("judge.py")).arg(artefact(WITH_HTTP)).arg("settings.json").current_dir(folder.path());
-    let said = lines(command.env("PYTHONUTF8", "1"), &corpus.lines()).await;
+    let said = lines(&mut python(folder.path()), &corpus.lines()).await;
     corpus.compare("Python", &said, |case| &case.expected);
 }
 
@@ -68,12 +120,8 @@ async fn python_gives_the_same_verdicts() {
 async fn node_gives_the_same_verdicts() {
     let corpus = Corpus::new().await;
     let folder = folder(&corpus);
-    transpile(WITH_HTTP, folder.path()).await;
-    fs::copy(example("judge.mjs"), folder.path().join("judge.mjs")).unwrap();
-    fs::write(folder.path().join("package.json"), r#"{ "type": "module" }"#).unwrap();
-    let mut command = process::command(tools::client(JS));
-    command.args(["judge.mjs", "settings.json"]).current_dir(folder.path());
-    let said = lines(&mut command, &corpus.lines()).await;
+    prepare_node(folder.path()).await;
+    let said = lines(&mut node(folder.path()), &corpus.lines()).await;
     corpus.compare("Node.js", &said, |case| &case.expected);
 }
 

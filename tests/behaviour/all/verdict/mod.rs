@@ -2,6 +2,7 @@
 //! verdicts are the same everywhere.
 
 mod artefacts;
+mod authorities;
 mod corpus;
 mod hosts;
 #[cfg(unix)]

@@ -4,7 +4,7 @@ use entra_mcp_emulator::Endpoint;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{ALICE, BOB, call, call_of, host, mailbox, send};
+use super::{ALICE, BOB, call, call_of, host, mailbox, request, send};
 use crate::support::component::modern;
 use crate::support::session::sign_in;
 use crate::tools::mail::{assert_no_client_token_left, bearer, watch};
@@ -25,6 +25,26 @@ async fn a_caller_without_a_token_is_told_where_to_get_one() {
     assert_eq!(metadata["resource"], format!("{}/mcp", host.public_url));
     let response = reqwest::get(format!("{}/readyz", host.public_url)).await.expect("an answer");
     assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_good_enough_is_refused_before_the_tool_is_asked() {
+    let host = host(1, &[("ENTRA_MCP_REQUIRED_SCOPE", "Mcp.Admin")]).await;
+    let token = bearer(&host.emulator, ALICE).await;
+    let (start, signature) = token.rsplit_once('.').expect("a token has three parts");
+    let forged = format!("{start}.{}", signature.chars().rev().collect::<String>());
+    for (token, status, error) in
+        [(&token, 403, "insufficient_scope"), (&forged, 401, "invalid_token"), (&"x".to_owned(), 401, "invalid_token")]
+    {
+        let response =
+            request(&host.public_url, token, &call_of("headers", json!({}))).send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{error}");
+        let challenge = response.headers()["www-authenticate"].to_str().expect("a text").to_owned();
+        assert!(challenge.contains(&format!("error=\"{error}\"")), "{challenge}");
+        assert!(challenge.contains("resource_metadata=\""), "{challenge}");
+        assert!(status != 403 || challenge.contains("/Mcp.Admin"), "{challenge}");
+    }
+    assert!(!host.log().contains("\"event\":\"tool.called\""), "{}", host.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,8 @@
 //! same run, so that the ratios mean something on any machine.
 //!
 //! The native server verifies an access token of Entra ID with every request. `entra-mcp serve` is measured with a
-//! session, with that same token, and with 10,000 tokens in turn, most of which it has to verify (`-- session`,
-//! `-- bearer` and `-- distinct` measure one of the three).
+//! session, with a session that is kept in Redis, with that same token, and with 10,000 tokens in turn, most of which it has to
+//! verify (`-- session`, `-- redis`, `-- bearer` and `-- distinct` measure one of the four).
 //!
 //! Each server is a process of its own, with its default settings. A run lasts `ENTRA_MCP_BENCH_SECONDS` (5); the two take
 //! turns `ENTRA_MCP_BENCH_ROUNDS` (3) times, and the median of each figure counts. Every answer is compared; one wrong
@@ -27,6 +27,8 @@ mod native;
 mod ours;
 mod peer;
 mod process;
+#[path = "../redis.rs"]
+mod redis;
 #[path = "../../all/support/server.rs"]
 #[allow(dead_code, reason = "tests need more of it")]
 mod server;
@@ -79,11 +81,19 @@ async fn compare(only: Option<&str>) {
     let for_bearers = Ours::for_bearers(&emulator);
     let bearer = Arc::new(for_bearers.target(one).await);
     let distinct = Arc::new(for_bearers.target(&tokens.many).await);
-    let kinds = [
+    let in_redis = Ours::with_session_in_redis(&emulator).await;
+    if in_redis.is_none() {
+        println!("redis: left out, because redis-server does not start here");
+    }
+    let redis = in_redis.map(|(server, redis, target)| (server, redis, Arc::new(target)));
+    let mut kinds = vec![
         ("session", "a session", &peer_with_one, Arc::new(session)),
         ("bearer", "a token of Entra ID", &peer_with_one, bearer),
         ("distinct", "10,000 tokens of Entra ID", &peer_with_many, distinct),
     ];
+    if let Some((_, _, target)) = &redis {
+        kinds.insert(1, ("redis", "a session in Redis", &peer_with_one, Arc::clone(target)));
+    }
     println!("authenticated tools/call; medians of {rounds} runs of {duration:?}");
     for (name, with, peer, ours) in kinds.iter().filter(|(name, ..)| only.is_none_or(|only| only == *name)) {
         println!("\n{name}: ours with {with}");

@@ -1,9 +1,13 @@
 //! The server of this project: the release binary, with the emulator as Entra ID and Graph.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use entra_mcp_emulator::Emulator;
+use entra_mcp_plugin::secret_store::KEY_BYTES;
 use tempfile::TempDir;
 
 use crate::load::Target;
+use crate::redis::Redis;
 use crate::server::Server;
 use crate::session;
 use crate::tokens::SCOPE;
@@ -20,6 +24,19 @@ impl Ours {
         let session = session::sign_in(ours.server.public_url(), "/mcp", "alice@contoso.example").await;
         let target = ours.target(&[session.access_token]).await;
         (ours, target)
+    }
+
+    /// The same with the sessions in a Redis of its own, with the key in a file. `None` where `redis-server` does not start.
+    pub(crate) async fn with_session_in_redis(emulator: &Emulator) -> Option<(Self, Redis, Target)> {
+        let redis = Redis::start()?;
+        let key = redis.folder().join("data.key");
+        std::fs::write(&key, [7; KEY_BYTES]).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let (url, key) = (redis.url(), key.display().to_string());
+        let ours = Self::start(emulator, &["--store", &url, "--store-key-file", &key]);
+        let session = session::sign_in(ours.server.public_url(), "/mcp", "alice@contoso.example").await;
+        let target = ours.target(&[session.access_token]).await;
+        Some((ours, redis, target))
     }
 
     /// For clients that bring tokens of Entra ID.

@@ -1,13 +1,14 @@
 //! Microsoft Graph: the asking principal, what it may see, and the profile itself.
 //!
-//! Only reads that a signed-in application needs are here. There is no OData beyond `$select`, `$top`, `$skiptoken`,
-//! `$count` and the `$filter` of `/users`, no writing, and no `beta`.
+//! Reads that a signed-in application needs are here, and writing of app registrations. There is no OData beyond
+//! `$select`, `$top`, `$skiptoken`, `$count` and simple forms of `$filter`, and no `beta`.
 
 mod batch;
 mod directory;
 mod groups;
 mod messages;
 mod pages;
+mod registrations;
 mod users;
 
 use http::StatusCode;
@@ -56,11 +57,13 @@ pub(crate) struct GraphError {
     code: &'static str,
     message: String,
     challenge: Option<String>,
+    /// Code and target of the one entry of `details`.
+    detail: Option<(&'static str, &'static str)>,
 }
 
 impl GraphError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), challenge: None }
+        Self { status, code, message: message.into(), challenge: None, detail: None }
     }
 
     fn denied() -> Self {
@@ -91,7 +94,7 @@ impl GraphError {
     fn reply(&self, world: &World, incoming: &Incoming) -> Reply {
         let request = world.random.guid();
         let client = incoming.correlation_id().unwrap_or(&request).to_owned();
-        let body = json!({
+        let mut body = json!({
             "error": {
                 "code": self.code,
                 "message": self.message,
@@ -102,6 +105,11 @@ impl GraphError {
                 },
             },
         });
+        if let (Some((code, target)), Some(error)) = (self.detail, body.get_mut("error").and_then(Value::as_object_mut))
+        {
+            let detail = json!({ "code": code, "target": target, "message": self.message });
+            error.insert("details".to_owned(), json!([detail]));
+        }
         let reply = Reply::json(self.status, &body);
         match &self.challenge {
             Some(challenge) => reply.with("www-authenticate", challenge),
@@ -136,6 +144,11 @@ fn dispatch(world: &World, config: &Config, caller: &GraphCaller, incoming: &Inc
     let segments: Vec<&str> = path.strip_prefix("graph/").unwrap_or(path).split('/').collect();
     if let ["oidc", "userinfo"] = segments.as_slice() {
         return user_info(config, caller);
+    }
+    if let ["v1.0", rest @ ..] = segments.as_slice()
+        && let Some(answer) = registrations::serve(world, config, caller, incoming, rest)
+    {
+        return answer;
     }
     let read_only = incoming.method == http::Method::GET;
     if matches!(segments.as_slice(), ["v1.0", "users"]) && read_only {

@@ -143,7 +143,7 @@ impl Clause {
 }
 
 /// A string literal, in which a quote is doubled, and what follows.
-fn literal(text: &str) -> Option<(String, &str)> {
+pub(super) fn literal(text: &str) -> Option<(String, &str)> {
     let mut rest = text.strip_prefix('\'')?;
     let mut value = String::new();
     loop {

@@ -8,6 +8,7 @@ use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 
 use super::*;
 use crate::testing::TestKey;
+use crate::token::tests::host::Host;
 
 const SIGNED: &[u8] = b"header.claims";
 
@@ -20,6 +21,18 @@ fn private(name: &'static str) -> rsa::RsaPrivateKey {
 
 fn public(key: &rsa::RsaPrivateKey) -> PublicKey {
     PublicKey::new(&key.n().to_bytes_be(), &key.e().to_bytes_be()).unwrap()
+}
+
+impl PublicKey {
+    /// Verifies, and has the host verify what it would be asked for: both say the same.
+    fn judge(&self, signed: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let own = self.verify(signed, signature);
+        if (2048 / 8..=MAX_MODULUS_BYTES).contains(&self.bytes) {
+            let host = self.ask(&Host::default(), signed, signature);
+            assert!(host.is_none_or(|host| host == own.is_ok()), "{own:?} here, {host:?} at the host");
+        }
+        own
+    }
 }
 
 /// `number` in as many bytes as the key has.
@@ -48,20 +61,31 @@ fn signatures_of_keys_of_every_size_and_exponent_are_accepted_for_their_text_onl
     for name in sizes.into_iter().chain(["rsa-e3", "rsa-e65539", "rsa-e-max"]) {
         let key = public(&private(name));
         let signature = sign(name, SIGNED);
-        assert_eq!(key.verify(SIGNED, &signature), Ok(()), "{name}");
-        assert_eq!(key.verify(b"header.others", &signature), Err(BadSignature), "{name}");
-        assert_eq!(key.verify(b"", &signature), Err(BadSignature), "{name}");
+        assert_eq!(key.judge(SIGNED, &signature), Ok(()), "{name}");
+        assert_eq!(key.judge(b"header.others", &signature), Err(BadSignature), "{name}");
+        assert_eq!(key.judge(b"", &signature), Err(BadSignature), "{name}");
         for at in [0, signature.len() / 2, signature.len() - 1] {
             let mut changed = signature.clone();
             changed[at] ^= 1;
-            assert_eq!(key.verify(SIGNED, &changed), Err(BadSignature), "{name} {at}");
+            assert_eq!(key.judge(SIGNED, &changed), Err(BadSignature), "{name} {at}");
         }
     }
 }
 
 #[test]
+fn the_host_is_asked_for_keys_with_the_usual_exponent_only() {
+    for (name, asked) in
+        [("rsa", 1), ("rsa-2050", 1), ("rsa-8192", 1), ("rsa-e3", 0), ("rsa-e65539", 0), ("rsa-e-max", 0)]
+    {
+        let host = Host::default();
+        let verdict = public(&private(name)).ask(&host, SIGNED, &sign(name, SIGNED));
+        assert_eq!((verdict, host.asked.get()), ((asked == 1).then_some(true), asked), "{name}");
+    }
+}
+
+#[test]
 fn a_signature_by_another_key_is_refused() {
-    assert_eq!(public(&private("rsa")).verify(SIGNED, &sign("rsa-other", SIGNED)), Err(BadSignature));
+    assert_eq!(public(&private("rsa")).judge(SIGNED, &sign("rsa-other", SIGNED)), Err(BadSignature));
 }
 
 /// RFC 8017 section 8.2.2 step 1. The number is the right one.
@@ -71,12 +95,12 @@ fn a_signature_of_another_length_is_refused() {
     // One in 256 begins with a zero, which must be there.
     let text = (0..).map(|number: u32| number.to_be_bytes()).find(|text| sign("rsa", text)[0] == 0).unwrap();
     let signature = sign("rsa", &text);
-    assert_eq!(key.verify(&text, &signature), Ok(()));
-    assert_eq!(key.verify(&text, &signature[1..]), Err(BadSignature));
-    assert_eq!(key.verify(&text, &[&[0], signature.as_slice()].concat()), Err(BadSignature));
-    assert_eq!(key.verify(&text, &[&[0; 8], signature.as_slice()].concat()), Err(BadSignature));
-    assert_eq!(key.verify(&text, &[signature.as_slice(), &[0]].concat()), Err(BadSignature));
-    assert_eq!(key.verify(&text, &[]), Err(BadSignature));
+    assert_eq!(key.judge(&text, &signature), Ok(()));
+    assert_eq!(key.judge(&text, &signature[1..]), Err(BadSignature));
+    assert_eq!(key.judge(&text, &[&[0], signature.as_slice()].concat()), Err(BadSignature));
+    assert_eq!(key.judge(&text, &[&[0; 8], signature.as_slice()].concat()), Err(BadSignature));
+    assert_eq!(key.judge(&text, &[signature.as_slice(), &[0]].concat()), Err(BadSignature));
+    assert_eq!(key.judge(&text, &[]), Err(BadSignature));
 }
 
 /// RFC 8017 section 5.2.2 step 1. With 2050 bits in 257 bytes there is room for multiples of the modulus, and for
@@ -86,15 +110,15 @@ fn a_signature_that_is_not_below_the_modulus_is_refused() {
     let private = private("rsa-2050");
     let key = public(&private);
     let signature = sign("rsa-2050", SIGNED);
-    assert_eq!(key.verify(SIGNED, &signature), Ok(()));
+    assert_eq!(key.judge(SIGNED, &signature), Ok(()));
     for multiple in 1..=60_u32 {
         let larger = BigUint::from_bytes_be(&signature) + private.n() * multiple;
-        assert_eq!(key.verify(SIGNED, &padded(&larger, &private)), Err(BadSignature), "{multiple}");
+        assert_eq!(key.judge(SIGNED, &padded(&larger, &private)), Err(BadSignature), "{multiple}");
     }
     for bit in 2..8 {
         let mut larger = signature.clone();
         larger[0] |= 1 << bit;
-        assert_eq!(key.verify(SIGNED, &larger), Err(BadSignature), "{bit}");
+        assert_eq!(key.judge(SIGNED, &larger), Err(BadSignature), "{bit}");
     }
 }
 
@@ -104,9 +128,9 @@ fn numbers_that_are_their_own_power_are_refused() {
         let private = private(name);
         let (n, one) = (private.n(), BigUint::from(1_u32));
         for number in [BigUint::from(0_u32), one.clone(), n - &one, n.clone(), n + &one] {
-            assert_eq!(public(&private).verify(SIGNED, &padded(&number, &private)), Err(BadSignature), "{name}");
+            assert_eq!(public(&private).judge(SIGNED, &padded(&number, &private)), Err(BadSignature), "{name}");
         }
-        assert_eq!(public(&private).verify(SIGNED, &vec![0xFF; private.size()]), Err(BadSignature), "{name}");
+        assert_eq!(public(&private).judge(SIGNED, &vec![0xFF; private.size()]), Err(BadSignature), "{name}");
     }
 }
 
@@ -118,7 +142,7 @@ fn only_the_one_encoded_message_is_accepted() {
     let digest = Sha256::digest(SIGNED);
     let info = [DIGEST_INFO.as_slice(), &digest].concat();
     let right = encoded(&private, &info);
-    assert_eq!(key.verify(SIGNED, &sign_encoded(&private, &right)), Ok(()));
+    assert_eq!(key.judge(SIGNED, &sign_encoded(&private, &right)), Ok(()));
 
     let with = |at: usize, value: u8| {
         let mut message = right.clone();
@@ -164,12 +188,12 @@ fn only_the_one_encoded_message_is_accepted() {
     for (name, message) in wrong {
         assert_eq!(message.len(), private.size(), "{name}");
         assert_ne!(message, right, "{name}");
-        assert_eq!(key.verify(SIGNED, &sign_encoded(&private, &message)), Err(BadSignature), "{name}");
+        assert_eq!(key.judge(SIGNED, &sign_encoded(&private, &message)), Err(BadSignature), "{name}");
     }
     // The first byte is left alone: with another one the message is not below the modulus.
     for (at, byte) in right.iter().enumerate().skip(1) {
         let signature = sign_encoded(&private, &with(at, byte ^ 0x10));
-        assert_eq!(key.verify(SIGNED, &signature), Err(BadSignature), "byte {at}");
+        assert_eq!(key.judge(SIGNED, &signature), Err(BadSignature), "byte {at}");
     }
 }
 
@@ -235,7 +259,7 @@ fn the_power_is_that_of_another_library() {
         let power = key.power(number(&padded)).map(|power| BigUint::from_bytes_be(&power.to_be_bytes()));
         prop_assert_eq!(power, expected);
         // A signature that is accepted by chance does not exist.
-        prop_assert_eq!(key.verify(SIGNED, &padded), Err(BadSignature));
+        prop_assert_eq!(key.judge(SIGNED, &padded), Err(BadSignature));
         Ok(())
     };
     TestRunner::new(config).run(&numbers, run).unwrap();

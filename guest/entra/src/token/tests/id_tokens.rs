@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::principal::CallerKind;
 use base::settings::Mode;
 use serde_json::{Value, json};
 use world::testing::{CLIENT, START, TENANT, run};
@@ -48,6 +49,22 @@ fn an_access_token_is_not_an_id_token() {
     assert_eq!(error, TokenError::WrongTokenUse { expected: "ID token".to_owned(), claim: "scp".to_owned() });
     let error = refuse(with(id_claims("n"), json!({"idtyp": "app"})));
     assert_eq!(error, TokenError::WrongTokenUse { expected: "ID token".to_owned(), claim: "idtyp".to_owned() });
+}
+
+#[test]
+fn an_agent_does_not_sign_in() {
+    for facets in [
+        json!({ "xms_sub_fct": "3 13" }),
+        json!({ "xms_sub_fct": "11" }),
+        json!({ "xms_act_fct": "3 9 11" }),
+        json!({ "xms_sub_fct": [13] }),
+    ] {
+        let error = refuse(with(id_claims("n"), facets.clone()));
+        let expected = TokenError::PrincipalKindMismatch { required: CallerKind::User, actual: CallerKind::Agent };
+        assert_eq!(error, expected, "{facets}");
+    }
+    let person = json!({ "xms_act_fct": "9 3", "xms_sub_fct": "3", "xms_par_app_azp": AZP });
+    assert!(validate(&FakeAuthority::new(), with(id_claims("n"), person), Some("n")).is_ok());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod controls;
 mod given_keys;
 mod groups;
+pub(in crate::token) mod host;
 mod id_tokens;
 mod key_life;
 mod memory;

@@ -103,6 +103,13 @@ fn an_answer_without_a_code_or_a_genuine_id_token_gives_nothing() {
 
     let (flow, to) = at_entra();
     let state = parameter(&to, "state").unwrap();
+    flow.entra_gives(&with(id_claims(&nonce(&to)), json!({ "xms_sub_fct": "3 13" })));
+    assert_eq!(told(&flow.come_back(&[("code", "c"), ("state", &state)])).1, "access_denied");
+    assert_eq!(flow.audited().last().unwrap(), "authorization.completed/failure/id-token-principal-kind-mismatch");
+    assert_eq!(flow.sessions(), (0, 0));
+
+    let (flow, to) = at_entra();
+    let state = parameter(&to, "state").unwrap();
     let issuer = format!("https://login.microsoftonline.com/{OTHER_TENANT}/v2.0");
     flow.entra_gives(&with(id_claims(&nonce(&to)), json!({ "tid": OTHER_TENANT, "iss": issuer })));
     assert!(

@@ -43,6 +43,9 @@ struct Claims<'a> {
     azp: &'a str,
     /// `user` or `app`.
     idtyp: &'static str,
+    /// Whether an AI agent calls, also on behalf of a person.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    agent: bool,
     /// Short forms, separated by spaces; none of an application.
     #[serde(skip_serializing_if = "String::is_empty")]
     scp: String,
@@ -81,6 +84,7 @@ pub(super) async fn sign(
             PrincipalKind::User => "user",
             PrincipalKind::App => "app",
         },
+        agent: caller.agent,
         scp: caller.scopes.join(" "),
         roles: &caller.roles,
         mcp_method: request.method,

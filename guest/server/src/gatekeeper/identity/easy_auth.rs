@@ -48,7 +48,7 @@ struct Claim<'a> {
 
 /// The headers.
 pub(super) fn headers(caller: &ToolCaller) -> Result<HeaderMap, IdentityError> {
-    let ToolCaller { tenant_id, object_id, client_id, kind, scopes, roles, correlation_id: _ } = caller;
+    let ToolCaller { tenant_id, object_id, client_id, kind, agent, scopes, roles, correlation_id: _ } = caller;
     let scopes = scopes.join(" ");
     let claim = |typ, val| Claim { typ, val };
     let mut claims = vec![
@@ -62,6 +62,9 @@ pub(super) fn headers(caller: &ToolCaller) -> Result<HeaderMap, IdentityError> {
     match kind {
         PrincipalKind::User => claims.push(claim(SCOPE, &scopes)),
         PrincipalKind::App => claims.push(claim("idtyp", "app")),
+    }
+    if *agent {
+        claims.push(claim("agent", "true"));
     }
     // App Service leaves them under their own name, where programs look that go by `role_typ` find none.
     claims.extend(roles.iter().flat_map(|role| [claim("roles", role), claim(ROLE_TYPE, role)]));

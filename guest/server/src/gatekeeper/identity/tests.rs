@@ -56,6 +56,7 @@ fn alice() -> ToolCaller {
         object_id: OBJECT.to_owned(),
         client_id: "client".to_owned(),
         kind: PrincipalKind::User,
+        agent: false,
         scopes: texts(&["access_as_user", "Crm.Read"]),
         roles: texts(&["Crm.Admin", "Crm.Agent"]),
         correlation_id: "c-1".to_owned(),
@@ -191,6 +192,21 @@ fn an_assertion_says_which_caller_asks_which_server_for_what() {
             "exp": START + 60,
         })
     );
+}
+
+#[test]
+fn a_server_learns_that_an_agent_calls() {
+    let env = World::default().remote();
+    let agent = TestCaller::user().agent();
+    let caller = crate::gatekeeper::callers::tool_caller(&env.entra, &agent);
+    let headers = told_as(&env, assertion(), &caller, &agent).unwrap();
+    let (_, claims) = verified(headers[ASSERTION].to_str().unwrap(), &published(&env)).unwrap();
+    assert_eq!((&claims["idtyp"], &claims["agent"]), (&json!("user"), &json!(true)));
+    let headers = told_as(&env, ServerIdentity::EasyAuth, &caller, &agent).unwrap();
+    let principal: Value =
+        serde_json::from_slice(&STANDARD.decode(&headers["x-ms-client-principal"]).unwrap()).unwrap();
+    let claims = principal["claims"].as_array().unwrap();
+    assert!(claims.contains(&json!({ "typ": "agent", "val": "true" })), "{claims:?}");
 }
 
 #[test]

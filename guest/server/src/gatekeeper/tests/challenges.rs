@@ -155,6 +155,29 @@ fn without_any_rule_an_agent_may_do_nothing_with_a_server_behind_and_sees_none_o
 }
 
 #[test]
+fn an_agent_sends_a_server_behind_no_method_and_no_notification_that_mcp_does_not_have() {
+    let for_agents = ToolRule::for_tool("read", Rule { agents: true, ..Rule::users() });
+    for rules in [Vec::new(), vec![for_agents]] {
+        let lab = Lab::new(rules);
+        let (agent, alice) = (lab.token_with(json!({ "xms_act_fct": "11" })), lab.token_of_alice());
+        let vendor = json!({ "jsonrpc": "2.0", "id": 1, "method": "vendor/anything" });
+        lab.grant(post(&alice, &vendor));
+        assert_eq!(json_of(&lab.refusal(post(&agent, &vendor)))["error"]["code"], -32601);
+        let modern_vendor = |by| modern(by, "vendor/anything", json!({}), None);
+        lab.grant(modern_vendor(&alice));
+        assert_eq!(lab.refusal(modern_vendor(&agent)).status(), 404);
+        for method in ["notifications/vendor", "vendor/anything"] {
+            let notification = json!({ "jsonrpc": "2.0", "method": method });
+            lab.grant(post(&alice, &notification));
+            assert_eq!(lab.refusal(post(&agent, &notification)).status(), 400, "{method}");
+        }
+        for known in ["initialized", "cancelled", "progress", "roots/list_changed", "tasks/status"] {
+            lab.grant(post(&agent, &json!({ "jsonrpc": "2.0", "method": format!("notifications/{known}") })));
+        }
+    }
+}
+
+#[test]
 fn a_client_with_a_token_gets_the_claims_in_place_of_the_answer() {
     let lab = Lab::open();
     for (status, code) in [(200, "interaction-required"), (500, "claims-challenge"), (0, "interaction-required")] {

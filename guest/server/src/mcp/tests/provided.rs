@@ -1,5 +1,6 @@
 //! Tools of servers behind the component, in both eras, for the person at this machine and for remote callers.
 
+mod contexts;
 mod local;
 
 use std::time::Duration;
@@ -146,6 +147,19 @@ fn delegation(category: DelegationErrorCategory, code: &str) -> DelegationError 
 
 fn rule(tool: &'static str, rule: Rule) -> ToolRule {
     ToolRule { server: Some("mail".into()), ..ToolRule::for_tool(tool, rule) }
+}
+
+fn session() -> Session {
+    Session {
+        id: "session-1".to_owned(),
+        client_id: "client".to_owned(),
+        resource: "https://mcp.example.com/mail/mcp".to_owned(),
+        scopes: vec!["User.Read".to_owned()],
+        tenant_id: TENANT.to_owned(),
+        object_id: OBJECT.to_owned(),
+        expires_at: START + 9000,
+        membership: Membership::default(),
+    }
 }
 
 #[test]
@@ -386,16 +400,7 @@ fn a_session_signs_in_once_more_for_an_api_that_wants_it_and_anew_only_if_it_has
     let world = World::default();
     provides(&world, &["read"]);
     let env = remote(&world);
-    let session = Session {
-        id: "session-1".to_owned(),
-        client_id: "client".to_owned(),
-        resource: "https://mcp.example.com/mail/mcp".to_owned(),
-        scopes: vec!["User.Read".to_owned()],
-        tenant_id: TENANT.to_owned(),
-        object_id: OBJECT.to_owned(),
-        expires_at: START + 3600,
-        membership: Default::default(),
-    };
+    let session = session();
     let caller = SessionCaller { env: &env.entra, session: &session };
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
     for (code, claims, expected) in [
@@ -414,56 +419,6 @@ fn a_session_signs_in_once_more_for_an_api_that_wants_it_and_anew_only_if_it_has
     }
     let wanted = run(caller::session::claims::wanted(&env.entra, &session.owner())).unwrap();
     assert_eq!(wanted.as_deref(), Some(claims), "the next sign-in brings them");
-}
-
-#[test]
-fn a_tool_whose_rule_wants_an_authentication_context_is_listed_and_its_call_is_answered_by_a_challenge() {
-    let world = World::default();
-    provides(&world, &["read", "send"]);
-    world.tools_answer(|_| Ok(ToolContent::Text("done".to_owned())));
-    let mut env = remote(&world);
-    let rule = Rule { contexts: Some(vec!["c1".into()]), ..Rule::users() };
-    crate::testing::configure(&mut env, |http| http.access = Some(vec![ToolRule::for_tool("send", rule)]));
-    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#.to_owned();
-    for spoken in ERAS {
-        let (plain, stepped_up) = (TestCaller::user(), TestCaller::user().contexts(&["c1"]));
-        let (plain, stepped_up) = (Peer::Remote(&env, &plain), Peer::Remote(&env, &stepped_up));
-        assert_eq!(names(&list(&plain, spoken)), ["read", "send"]);
-        assert_eq!(text(&result(&plain, spoken, "read")), "done");
-        assert_eq!(call(&plain, spoken, "send"), Reply::ClaimsChallenge(claims.clone()));
-        assert_eq!(text(&result(&stepped_up, spoken, "send")), "done");
-    }
-    let denied = world.audited().into_iter().find(|event| event.name == "tool.denied").unwrap();
-    assert_eq!(denied.reason.as_deref(), Some("authentication-context-missing"));
-}
-
-#[test]
-fn a_session_whose_sign_in_satisfied_the_context_calls_for_ninety_minutes_and_then_signs_in_again() {
-    let world = World::default();
-    provides(&world, &["send"]);
-    world.tools_answer(|_| Ok(ToolContent::Text("done".to_owned())));
-    let mut env = remote(&world);
-    let rule = Rule { contexts: Some(vec!["c1".into()]), ..Rule::users() };
-    crate::testing::configure(&mut env, |http| http.access = Some(vec![ToolRule::for_tool("send", rule)]));
-    let session = Session {
-        id: "session-1".to_owned(),
-        client_id: "client".to_owned(),
-        resource: "https://mcp.example.com/mail/mcp".to_owned(),
-        scopes: vec!["User.Read".to_owned()],
-        tenant_id: TENANT.to_owned(),
-        object_id: OBJECT.to_owned(),
-        expires_at: START + 9000,
-        membership: Membership::at(START, &[], Default::default()).with_contexts(START, &["c1"]),
-    };
-    let caller = SessionCaller { env: &env.entra, session: &session };
-    let peer = Peer::Remote(&env, &caller);
-    assert_eq!(text(&result(&peer, Spoken::Legacy, "send")), "done");
-    world.advance(Duration::from_secs(5_399));
-    assert_eq!(text(&result(&peer, Spoken::Legacy, "send")), "done");
-    world.advance(Duration::from_secs(1));
-    assert_eq!(call(&peer, Spoken::Legacy, "send"), Reply::StepUp);
-    let wanted = run(caller::session::claims::wanted(&env.entra, &session.owner())).unwrap();
-    assert_eq!(wanted.as_deref(), Some(r#"{"id_token":{"acrs":{"essential":true,"value":"c1"}}}"#));
 }
 
 #[test]
@@ -500,6 +455,7 @@ fn a_tool_hears_who_calls_and_gets_the_arguments_as_they_were_sent() {
             object_id: OBJECT.to_owned(),
             client_id: "client".to_owned(),
             kind: base::principal::PrincipalKind::User,
+            agent: false,
             scopes: vec!["access_as_user".to_owned(), "Mail".to_owned()],
             roles: vec!["Reader".to_owned()],
             correlation_id: CALL.to_owned(),

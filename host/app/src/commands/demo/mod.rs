@@ -1,10 +1,12 @@
 //! `entra-mcp demo`: a real MCP conversation, with everything on this machine.
 //!
 //! It starts the emulator, runs this same program as an MCP server, and is the server's client: over standard input
-//! and output (`stdio.rs`), or over HTTP with the whole of OAuth (`http.rs`). A headless browser is the person. Nothing
-//! leaves the loopback interface.
+//! and output (`stdio.rs`), or over HTTP with the whole of OAuth (`http.rs`). Or it begins with a directory that knows no
+//! application, and lets `entra-mcp setup` register one (`setup.rs`). A headless browser is the person. Nothing leaves the
+//! loopback interface.
 
 mod http;
+mod setup;
 mod stdio;
 
 use std::path::Path;
@@ -40,6 +42,9 @@ pub struct DemoArgs {
     /// Show the remote server: discovery, registration, consent, sign-in, call, refresh, revocation
     #[arg(long)]
     pub http: bool,
+    /// Begin without an app registration: setup, then the first call of the local server
+    #[arg(long, conflicts_with = "http")]
+    pub setup: bool,
 }
 
 /// What one step of the demonstration was about, and why it failed.
@@ -55,9 +60,10 @@ pub async fn run(arguments: &DemoArgs, environment: &Environment) -> Result<(), 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let begun = clock.monotonic();
     let mut steps = Steps { clock, number: 0, step: "start", since: begun };
-    let played = match arguments.http {
-        false => stdio::play(&mut steps, environment).await,
-        true => http::play(&mut steps, environment).await,
+    let played = match arguments {
+        DemoArgs { http: true, .. } => http::play(&mut steps, environment).await,
+        DemoArgs { setup: true, .. } => setup::play(&mut steps, environment).await,
+        DemoArgs { .. } => stdio::play(&mut steps, environment).await,
     };
     played.map_err(|reason| DemoError { step: steps.step, reason })?;
     let total = steps.clock.monotonic().saturating_sub(begun);
@@ -111,24 +117,29 @@ fn modern(method: &str, mut params: Value) -> Value {
 
 /// This program, to be run as a server with a configuration file that holds `settings`, and with nothing of the
 /// environment that could change them.
-#[allow(clippy::disallowed_methods, reason = "the demonstration starts this program as its server")]
 fn server_process(
     command: &str,
     settings: &[(&str, &str)],
     folder: &Path,
     environment: &Environment,
 ) -> Result<Command, String> {
-    let program = std::env::current_exe().map_err(text)?;
     let config = folder.join("config.toml");
     let lines: Vec<_> =
         settings.iter().map(|(name, value)| format!("{name} = {}", toml::Value::from(*value))).collect();
     std::fs::write(&config, lines.join("\n")).map_err(text)?;
+    let mut process = own_process(environment)?;
+    process.args([command, "--config"]).arg(&config);
+    Ok(process)
+}
+
+/// This program, with nothing of the environment that could change its settings, and with a person at the browser.
+#[allow(clippy::disallowed_methods, reason = "the demonstration starts this program as its server")]
+fn own_process(environment: &Environment) -> Result<Command, String> {
+    let program = std::env::current_exe().map_err(text)?;
     let browser = format!("\"{}\" headless-browser --username {USER} %s", program.display());
     let inherited = INHERITED.iter().filter_map(|name| Some((name, environment.get(name)?)));
     let mut process = Command::new(&program);
     process
-        .args([command, "--config"])
-        .arg(&config)
         .env_clear()
         .envs(inherited)
         .env("BROWSER", browser)

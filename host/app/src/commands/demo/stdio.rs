@@ -6,14 +6,14 @@ use std::process::Stdio;
 use entra_mcp_emulator::{Builder, Emulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::{STEP_TIMEOUT, Steps, USER, modern, server_process, sign_ins, text};
 use crate::config::Environment;
 use crate::console;
 
 /// The tool that is called.
-const TOOL: &str = "GetUserDetailsFromGraph";
+pub(super) const TOOL: &str = "GetUserDetailsFromGraph";
 
 /// Plays the whole conversation.
 pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result<(), String> {
@@ -86,7 +86,7 @@ fn silent(emulator: &Emulator, pages: u64, before: &Value, now: &Value) -> Resul
 }
 
 /// The server as a child process, and the client's end of its connection.
-struct StdioServerProcess {
+pub(super) struct StdioServerProcess {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
@@ -105,7 +105,11 @@ impl StdioServerProcess {
             ("sign-in", "browser"),
             ("store", &store),
         ];
-        let mut process = server_process("stdio", &settings, folder, environment)?;
+        Self::spawn(server_process("stdio", &settings, folder, environment)?)
+    }
+
+    /// Starts it from a command.
+    pub(super) fn spawn(mut process: Command) -> Result<Self, String> {
         let mut child = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(text)?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("the server has no standard streams".into());
@@ -141,7 +145,7 @@ impl StdioServerProcess {
     }
 
     /// Calls the tool and returns the profile.
-    async fn profile(&mut self) -> Result<Value, String> {
+    pub(super) async fn profile(&mut self) -> Result<Value, String> {
         let result = self.request("tools/call", json!({ "name": TOOL, "arguments": {} })).await?;
         match result.get("structuredContent") {
             Some(profile) if result.get("isError") != Some(&true.into()) => Ok(profile.clone()),
@@ -150,7 +154,7 @@ impl StdioServerProcess {
     }
 
     /// Closes the connection; the server has to end well.
-    async fn end(mut self) -> Result<(), String> {
+    pub(super) async fn end(mut self) -> Result<(), String> {
         drop(self.input);
         match tokio::time::timeout(STEP_TIMEOUT, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),

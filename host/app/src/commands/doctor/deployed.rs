@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::clients::Facts;
-use super::network::{Answer, Probe, Unanswered};
 use super::report::Finding;
+use crate::probe::{Answer, Probe, Unanswered};
 
 /// What a page of an attacker has as its origin, and a name that is none of the server's.
 const FOREIGN_ORIGIN: &str = "https://attacker.example";

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use entra_mcp_plugin::client_credential::{ClientCertificates, ClientCredential};
+use entra_mcp_plugin::client_credential::{ClientCertificates, ClientCredential, VaultCertificate};
 use entra_mcp_plugin::clock::Clock;
 use entra_mcp_plugin::environment::Settings;
+use entra_mcp_plugin::key_vault::VaultObject;
 use entra_mcp_plugin::lifecycle::{Problem, Subject};
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::random::SystemRandomness;
@@ -12,10 +13,11 @@ use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
 use entra_mcp_plugin::{Error, Plugin};
 use url::Url;
 
-use super::network::Probe;
 use super::report::Finding;
 use crate::composition::client_credential::{self, Chosen, word};
-use crate::config::{CredentialName, ServeConfig};
+use crate::composition::key_vault::key_vault;
+use crate::config::{CredentialName, ServeConfig, VaultAccess};
+use crate::probe::Probe;
 
 /// A certificate that expires sooner than this is worth a warning, in seconds: 30 days.
 const EXPIRES_SOON_SECONDS: u64 = 30 * 24 * 60 * 60;
@@ -66,6 +68,9 @@ pub(super) async fn credential(
     if name == Some(CredentialName::Certificate) && !config.credential.certificates.is_empty() {
         findings.extend(certificates(config, settings, clock));
     }
+    if let (Some(CredentialName::Certificate), Some((object, access))) = (name, &config.credential.vault_certificate) {
+        findings.extend(vault_certificate(object, access, settings, clock).await);
+    }
     match credential.obtain(&client_credential::token_endpoint(settings)).await {
         Ok(_) => {
             let word = name.map(word).unwrap_or_default();
@@ -94,17 +99,10 @@ fn certificates(config: &ServeConfig, settings: &Settings, clock: &Arc<dyn Clock
     let mut findings: Vec<_> = usable
         .iter()
         .map(|facts| {
-            let left = facts.not_after.saturating_sub(clock.now_seconds());
-            let (path, thumbprint) = (facts.path.display(), &facts.thumbprint);
-            let what =
-                format!("the certificate in {path} (thumbprint {thumbprint}) is good for {} days", left / SECONDS_OF_A_DAY);
-            if left < EXPIRES_SOON_SECONDS {
-                let change = "make a new one, upload it under Certificates & secrets in the app registration, and name its \
-                              file with --certificate-file besides this one";
-                Finding::warning("certificate", what, change)
-            } else {
-                Finding::good("certificate", what)
-            }
+            let of = format!("the certificate in {}", facts.path.display());
+            let change = "make a new one, upload it under Certificates & secrets in the app registration, and name its \
+                          file with --certificate-file besides this one";
+            age(&of, &facts.thumbprint, facts.not_after, clock, change)
         })
         .collect();
     // Without a usable one, the credential says it.
@@ -113,6 +111,33 @@ fn certificates(config: &ServeConfig, settings: &Settings, clock: &Arc<dyn Clock
         findings.extend(files.faults().iter().map(|found| fault(found)));
     }
     findings
+}
+
+/// How long a certificate is good for.
+fn age(of: &str, thumbprint: &str, not_after: u64, clock: &Arc<dyn Clock>, change: &str) -> Finding {
+    let left = not_after.saturating_sub(clock.now_seconds());
+    let what = format!("{of} (thumbprint {thumbprint}) is good for {} days", left / SECONDS_OF_A_DAY);
+    if left < EXPIRES_SOON_SECONDS {
+        Finding::warning("certificate", what, change)
+    } else {
+        Finding::good("certificate", what)
+    }
+}
+
+/// The same of a certificate in a vault. What is wrong with one that cannot be used, the credential says.
+async fn vault_certificate(
+    object: &VaultObject,
+    access: &VaultAccess,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Option<Finding> {
+    let vault = key_vault(object, access, clock).ok()?;
+    let random = Arc::new(SystemRandomness::default());
+    let certificate = VaultCertificate::new(vault, object.clone(), &settings.client_id, Arc::clone(clock), random);
+    let facts = certificate.facts().await.ok()?;
+    let change = "make a new version in the vault (or see why its rotation policy made none), and upload it under Certificates \
+                  & secrets in the app registration";
+    Some(age(&format!("the certificate {object}"), &facts.thumbprint, facts.not_after, clock, change))
 }
 
 /// The component with a store of its own, so that nothing of the doctor's questions stays behind.

@@ -159,7 +159,7 @@ pub(super) fn credential(
     }
 }
 
-fn is_for_development(values: &ServeValues) -> bool {
+pub(super) fn is_for_development(values: &ServeValues) -> bool {
     let public = values.public_url.as_deref().map(Url::parse);
     public.is_none_or(|url| url.is_ok_and(|url| is_loopback(&url)))
 }

@@ -358,6 +358,37 @@ fn the_azure_cli_serves_this_machine_only() {
 }
 
 #[test]
+fn a_key_vault_is_asked_by_the_azure_cli_for_this_machine_only() {
+    let cli = [("ENTRA_MCP_VAULT_IDENTITY", "azure-cli")];
+    let key = [cli[0], ("ENTRA_MCP_STORE_KEY_VAULT", "https://contoso.vault.azure.net/keys/store")];
+    let certificate = ("ENTRA_MCP_CERTIFICATE_VAULT_URL", "https://contoso.vault.azure.net/certificates/mcp");
+    let at = |url: &str, variables: &[(&str, &str)]| {
+        let layer = ServeLayer { public_url: Some(url.to_owned()), ..ServeLayer::default() };
+        load(layer, variables, None)
+    };
+    for variables in [&key[..], &[cli[0], certificate]] {
+        at("http://localhost:3001", variables).unwrap();
+        let refused = at("https://mcp.example.com", variables);
+        assert!(matches!(&refused, Err(ConfigError::Conflict(text)) if text.contains("azure-cli")), "{variables:?}");
+    }
+    at("https://mcp.example.com", &cli).unwrap();
+}
+
+#[test]
+fn a_data_key_that_a_vault_wraps_is_no_credential_of_systemd_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = folder.path().to_str().unwrap();
+    let variables = [
+        ("ENTRA_MCP_STORE_KEY_VAULT", "https://contoso.vault.azure.net/keys/store"),
+        ("CREDENTIALS_DIRECTORY", credentials),
+    ];
+    load(ServeLayer::default(), &variables, None).unwrap();
+    std::fs::write(folder.path().join("entra-mcp-store-key"), [7; 32]).unwrap();
+    let both = load(ServeLayer::default(), &variables, None);
+    assert!(matches!(&both, Err(ConfigError::Conflict(text)) if text.contains("systemd")));
+}
+
+#[test]
 fn the_password_of_a_certificate_is_used_but_never_shown() {
     let variables = [("AZURE_CLIENT_CERTIFICATE_PASSWORD", "recognisable"), ("AZURE_CLIENT_CERTIFICATE_PATH", "c.p12")];
     let config = load(ServeLayer::default(), &variables, None).unwrap();

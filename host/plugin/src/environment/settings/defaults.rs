@@ -3,8 +3,8 @@
 use url::Url;
 
 use super::{
-    ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, Settings, SignInMethod, SignInSettings, TokenMode,
-    TokenSettings,
+    BrokerUse, ClientType, DEFAULT_MAX_STREAMS_PER_CALLER, HttpSettings, Settings, SignInMethod, SignInSettings,
+    TokenMode, TokenSettings,
 };
 use crate::error::Error;
 
@@ -45,6 +45,7 @@ impl Settings {
                 method: SignInMethod::Automatic,
                 timeout_seconds: SIGN_IN_TIMEOUT_SECONDS,
                 account: None,
+                broker: BrokerUse::Off,
             },
             token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: None },
             profile_cache_seconds: PROFILE_CACHE_SECONDS,

@@ -16,6 +16,7 @@ fn complete() -> Settings {
             method: SignInMethod::DeviceCode,
             timeout_seconds: 1,
             account: Some("alice@contoso.example".to_owned()),
+            broker: BrokerUse::Require,
         },
         token: TokenSettings { audiences: Vec::new(), allowed_tenants: Vec::new(), clock_tolerance_seconds: Some(0) },
         profile_cache_seconds: 0,

@@ -10,7 +10,7 @@ use super::link::Repeat;
 use super::{OpenRedis, RedisError, RedisOptions, RedisStore, Stored};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{HiddenName, Sealed, key_named_in};
-use crate::secret_store::data_key::{DataKeys, KeyError, key_id};
+use crate::secret_store::data_key::{DataKeys, KeyError, KeyId, key_id};
 use crate::secret_store::{KeySource, StoreError, StoreReport};
 
 /// About how many keys the server looks at for one answer. Other clients wait meanwhile.
@@ -52,12 +52,42 @@ impl RedisStore {
         Ok(report)
     }
 
+    /// Whether this is the key of the records, if there are any; changes nothing.
+    pub async fn check_key(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(), RedisError> {
+        OpenRedis::prepare(options, source, clock)?.check_key(false).await
+    }
+
     /// The keys of the store with a new one before them. The caller puts them where they are kept.
     pub async fn rotated_keys(
         options: &RedisOptions,
         source: Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<DataKeys, RedisError> {
+        let (keys, used) = Self::keys_and_used(options, source, clock).await?;
+        Ok(keys.rotated(Some(&used))?)
+    }
+
+    /// The keys of the store, of which the last one was [announced](DataKeys::announced), with that one before the others. The
+    /// caller puts them where they are kept.
+    pub async fn promoted_keys(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<DataKeys, RedisError> {
+        let (keys, used) = Self::keys_and_used(options, source, clock).await?;
+        Ok(keys.promoted(&used)?)
+    }
+
+    /// The keys of the store, and those that records are under.
+    async fn keys_and_used(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(DataKeys, BTreeSet<KeyId>), RedisError> {
         let store = OpenRedis::prepare(options, source, clock)?;
         store.check_key(false).await?;
         let mut used = BTreeSet::new();
@@ -67,7 +97,7 @@ impl RedisStore {
             })
             .await?;
         let keys = store.source.read()?.ok_or_else(|| KeyError::Missing { place: store.source.place() })?;
-        Ok(keys.rotated(Some(&used))?)
+        Ok((keys, used))
     }
 }
 

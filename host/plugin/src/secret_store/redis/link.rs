@@ -165,10 +165,10 @@ impl Link {
     }
 
     /// Bounds the time of an operation, however many commands it needs.
-    pub(super) async fn within<T>(
+    pub(super) async fn within<T, E: From<StoreError>>(
         &self,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         match tokio::time::timeout(ANSWER_WITHIN, operation).await {
             Ok(result) => result,
             Err(_) => {
@@ -176,7 +176,7 @@ impl Link {
                     tracing::error!(store = self.place, "the secret store does not answer");
                 }
                 let seconds = ANSWER_WITHIN.as_secs();
-                Err(StoreError::Unavailable(format!("{} has not answered within {seconds} s", self.place)))
+                Err(StoreError::Unavailable(format!("{} has not answered within {seconds} s", self.place)).into())
             }
         }
     }

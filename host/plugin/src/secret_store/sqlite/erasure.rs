@@ -131,8 +131,7 @@ fn round(connection: &Connection, now: i64) -> rusqlite::Result<Round> {
             break;
         }
     }
-    // The first column says whether a reader or a writer was in the way.
-    let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    let is_busy = carry_over(connection)?;
     let next_expiry =
         connection.prepare_cached("SELECT min(expires_at) FROM record")?.query_row([], |row| row.get(0))?;
     Ok(Round { is_done: is_purged && !is_busy, next_expiry })
@@ -145,7 +144,18 @@ fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     connection.execute_batch("VACUUM")?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    carry_over(connection).map(drop)
+}
+
+/// Carries the journal to the database file, and cuts it to nothing. Returns whether a reader or a writer was in the way.
+///
+/// `TRUNCATE` holds up every writer while it waits for the disk. On one that takes seconds, writers of other processes would
+/// find the store locked for longer than [`BUSY_TIMEOUT`]. `PASSIVE` waits for the disk without holding them up, so that
+/// nothing, or only what came meanwhile, is left to `TRUNCATE`.
+fn carry_over(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    // The first column says whether a reader or a writer was in the way.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
 }
 
 impl Drop for OpenDatabase {

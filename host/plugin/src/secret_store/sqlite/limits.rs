@@ -3,6 +3,8 @@
 //! The database counts them itself, in a row that triggers keep: a count of a million records takes longer than a write, and
 //! several processes write.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params};
 
 use super::{HiddenName, purge};
@@ -12,11 +14,28 @@ use crate::secret_store::{StoreError, StoreLimits};
 /// removed when they expire ([`erasure`](super::erasure)), so there are few.
 const MAX_BATCHES: usize = 32;
 
+/// What lives no longer than this has room in a full store too: answers to refreshes (3 minutes), leases (70 s), and what says
+/// that the server is ready (5 s), without which sessions would end. What strangers leave lives longer (10 minutes at least), but
+/// for the lease and the failure of a document that is fetched for them.
+const SHORT: Duration = Duration::from_secs(5 * 60);
+
+/// The part of the limits that is kept for that, above them.
+const RESERVE: u64 = 20;
+
 /// Adds the count to a database, and counts what is there.
+///
+/// A process of an earlier version that has the database open replaces records with `INSERT OR REPLACE`. The deletion in it
+/// fires no trigger, so `record_replaced` counts the record out before. An `INSERT` with `ON CONFLICT DO UPDATE` would fire that
+/// one too, and then `record_updated`; so no version writes one from format 5 on.
 pub(super) const COUNTED: &str = "
     CREATE TABLE IF NOT EXISTS total (records INTEGER NOT NULL, bytes INTEGER NOT NULL);
     DELETE FROM total;
     INSERT INTO total SELECT count(*), coalesce(sum(length(sealed)), 0) FROM record;
+    CREATE TRIGGER IF NOT EXISTS record_replaced BEFORE INSERT ON record BEGIN
+        UPDATE total SET records = records - 1,
+            bytes = bytes - (SELECT length(sealed) FROM record WHERE name = new.name)
+        WHERE EXISTS (SELECT 1 FROM record WHERE name = new.name);
+    END;
     CREATE TRIGGER IF NOT EXISTS record_inserted AFTER INSERT ON record BEGIN
         UPDATE total SET records = records + 1, bytes = bytes + length(new.sealed);
     END;
@@ -33,9 +52,11 @@ pub(super) fn make_room(
     connection: &Connection,
     limits: StoreLimits,
     name: &HiddenName,
-    bytes: usize,
+    (bytes, ttl): (usize, Option<Duration>),
     now: i64,
 ) -> Result<(), StoreError> {
+    let told = limits;
+    let limits = if ttl.is_some_and(|ttl| ttl <= SHORT) { with_reserve(limits) } else { limits };
     let mut known = connection.prepare_cached("SELECT 1 FROM record WHERE name = ?1")?;
     if has_room(connection, limits, bytes)? || known.exists(params![name])? {
         return Ok(());
@@ -49,14 +70,19 @@ pub(super) fn make_room(
             break;
         }
     }
-    let StoreLimits { records, bytes } = limits;
+    let StoreLimits { records, bytes } = told;
     Err(StoreError::Full(format!("{records} records and {bytes} bytes are the most, by its settings")))
+}
+
+fn with_reserve(limits: StoreLimits) -> StoreLimits {
+    let more = |limit: u64| limit.saturating_add(limit / RESERVE);
+    StoreLimits { records: more(limits.records), bytes: more(limits.bytes) }
 }
 
 fn has_room(connection: &Connection, limits: StoreLimits, bytes: usize) -> Result<bool, StoreError> {
     let mut total = connection.prepare_cached("SELECT records, bytes FROM total")?;
     let (records, used): (i64, i64) = total.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    // A count below zero is that of a database which a program has damaged that does not know the triggers.
+    // A count below zero is that of a database whose triggers another program has removed.
     let (records, used) = (u64::try_from(records).unwrap_or_default(), u64::try_from(used).unwrap_or_default());
     Ok(records < limits.records && used.saturating_add(bytes as u64) <= limits.bytes)
 }

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::wal_index::{WalIndex, WalVersion};
 use super::{Cipher, StoreTransaction};
+use crate::secret_store::cipher::RecordError;
 use crate::secret_store::{SecretBytes, StoreError};
 
 /// Readers, so that threads do not wait for each other. Machines have more cores, but a read takes microseconds.
@@ -61,8 +62,8 @@ impl Readers {
         Ok(Self { readers, index: WalIndex::open(path), shards, hasher: RandomState::new() })
     }
 
-    /// Reads a record. `None`: the database cannot be read at once. The store's own connection then waits for it, or
-    /// reports the error.
+    /// Reads a record. `None`: the database cannot be read at once, or the record is under a key that is not known here. The
+    /// store's own connection then waits for it, looks for the key, or reports the error.
     pub(super) fn get(&self, cipher: &Cipher, key: &str, now: u64) -> Option<Result<Option<SecretBytes>, StoreError>> {
         let hash = self.hasher.hash_one(key);
         let now_as_column = i64::try_from(now).unwrap_or(i64::MAX);
@@ -80,8 +81,10 @@ impl Readers {
         let (value, expires_at) = match found {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Ok(None)),
-            Err(StoreError::Unavailable(_) | StoreError::Full(_)) => return None,
-            Err(error) => return Some(Err(error)),
+            Err(RecordError::UnknownKey | RecordError::Store(StoreError::Unavailable(_) | StoreError::Full(_))) => {
+                return None;
+            }
+            Err(RecordError::Store(error)) => return Some(Err(error)),
         };
         if let Some((shard, version)) = shard {
             lock(shard).remember(version, key, Remembered { value: value.clone(), expires_at });

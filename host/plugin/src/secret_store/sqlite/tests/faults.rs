@@ -46,6 +46,68 @@ async fn a_full_store_takes_no_new_record_and_what_is_there_goes_on() {
     store.put("d", bytes("v"), None).await.unwrap();
 }
 
+/// A session that goes on writes such records: the answer to a refresh, and the right to renew its tokens.
+#[tokio::test]
+async fn a_full_store_takes_records_that_live_for_minutes_and_not_without_end() {
+    let fixture = Fixture::new();
+    let store = fixture.open().limited(StoreLimits { records: 40, bytes: 40_000 });
+    store.inner.erasure.begin_no_task();
+    let minutes = Some(Duration::from_secs(300));
+    for number in 0..40 {
+        store.put(&format!("k/{number}"), bytes("v"), None).await.unwrap();
+    }
+    assert!(is_full(store.put("session", bytes("v"), None).await));
+    assert!(is_full(store.put("sign-in", bytes("v"), Some(Duration::from_secs(301))).await));
+    store.put("session-answer", bytes("v"), minutes).await.unwrap();
+    assert!(store.compare_and_swap("lease", None, bytes("v"), minutes).await.unwrap());
+    assert!(is_full(store.put("ready", bytes("v"), minutes).await), "a twentieth is kept for them");
+    fixture.clock.advance(Duration::from_secs(300));
+    store.put("ready", bytes("v"), minutes).await.unwrap();
+    assert!(is_full(store.put("session", bytes("v"), None).await));
+    for number in 0..40 {
+        store.delete(&format!("k/{number}")).await.unwrap();
+    }
+    store.put("large", bytes(&"v".repeat(39_500)), None).await.unwrap();
+    assert!(is_full(store.put("session", bytes(&"v".repeat(1_500)), None).await));
+    store.put("session-answer", bytes(&"v".repeat(1_500)), minutes).await.unwrap();
+    assert!(is_full(store.put("lease", bytes(&"v".repeat(1_500)), minutes).await));
+}
+
+#[tokio::test]
+async fn a_refused_write_has_removed_what_had_expired() {
+    let fixture = Fixture::new();
+    let store = fixture.limited();
+    store.put("large", bytes(&"v".repeat(1_500)), None).await.unwrap();
+    store.put("code", bytes("v"), Some(Duration::from_secs(10))).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(10));
+    assert!(is_full(store.put("another", bytes(&"v".repeat(1_500)), None).await));
+    assert!(is_full(store.compare_and_swap("another", None, bytes(&"v".repeat(1_500)), None).await.map(drop)));
+    let [counted, there] = fixture.totals();
+    assert_eq!((counted, there.0), (there, 1));
+}
+
+/// A process of an earlier version that has the database open replaces records with `INSERT OR REPLACE`, whose deletion fires
+/// no trigger of that connection.
+#[tokio::test]
+async fn a_process_of_an_earlier_version_beside_this_one_does_not_upset_the_count() {
+    let fixture = Fixture::new();
+    let store = fixture.limited();
+    store.put("session", bytes("v"), None).await.unwrap();
+    let name = store.inner.cipher.hidden_name("session");
+    for length in [100, 300, 200] {
+        let sealed = store.inner.cipher.seal(&name, None, &vec![b'v'; length]).unwrap();
+        let replace = "INSERT OR REPLACE INTO record (name, sealed, expires_at) VALUES (?1, ?2, NULL)";
+        fixture.raw().execute(replace, params![name, sealed]).unwrap();
+        store.put("other", bytes(&"v".repeat(length)), None).await.unwrap();
+        let [counted, there] = fixture.totals();
+        assert_eq!((counted, there.0), (there, 2), "{length}");
+    }
+    assert!(store.compare_and_swap("other", Some(bytes(&"v".repeat(200))), bytes("w"), None).await.unwrap());
+    store.delete("session").await.unwrap();
+    let [counted, there] = fixture.totals();
+    assert_eq!((counted, there.0), (there, 1));
+}
+
 #[tokio::test]
 async fn what_has_expired_makes_room() {
     let fixture = Fixture::new();
@@ -69,7 +131,7 @@ async fn a_database_of_an_earlier_format_is_counted_when_it_is_opened() {
     }
     drop(store);
     let earlier =
-        "DROP TRIGGER record_inserted; DROP TRIGGER record_updated; DROP TRIGGER record_deleted; DROP TABLE total;
+        "DROP TRIGGER record_replaced; DROP TRIGGER record_inserted; DROP TRIGGER record_updated; DROP TRIGGER record_deleted; DROP TABLE total;
          PRAGMA user_version = 3;";
     fixture.raw().execute_batch(earlier).unwrap();
     let store = fixture.limited();

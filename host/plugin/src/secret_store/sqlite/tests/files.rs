@@ -42,6 +42,23 @@ async fn a_store_that_is_damaged_is_set_aside_and_never_deleted() {
     );
 }
 
+/// The key is not beside the store, but in a file of its own that a key vault has wrapped.
+#[tokio::test]
+async fn a_damaged_store_whose_key_a_vault_has_wrapped_is_set_aside_too() {
+    let fixture = Fixture::new();
+    let keys = DataKeys::generate().unwrap();
+    let open = || {
+        let given = Arc::new(crate::secret_store::GivenKeys::new(keys.clone(), "the test"));
+        SqliteStore::open_with(&fixture.path(), given, Arc::new(fixture.clock.clone()))
+    };
+    open().unwrap().put("account", bytes("value"), None).await.unwrap();
+    fs::write(fixture.path(), b"this is not a database any more, but long enough to look at").unwrap();
+    assert!(matches!(open().err().unwrap(), OpenError::Database { .. }), "it may be anything");
+    fs::write(fixture.path().with_extension("wrapped-key"), b"{}").unwrap();
+    assert!(open().unwrap().get("account").await.unwrap().is_none());
+    assert!(content(&fixture).keys().any(|path| path.to_string_lossy().contains("damaged-")));
+}
+
 #[test]
 fn a_database_of_a_newer_version_is_refused() {
     let fixture = Fixture::new();

@@ -1,5 +1,8 @@
 //! The key: missing, of the wrong kind, created by several at once, replaced, and what a check counts under it.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
 use super::*;
 
 #[tokio::test]
@@ -57,6 +60,137 @@ async fn a_key_is_replaced_while_the_store_is_open_and_old_records_stay_readable
     assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 2);
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(text(there.get("third").await.unwrap()).as_deref(), Some("3"));
+}
+
+/// A key file that answers when it is told to, as a key vault on a slow network does.
+struct SlowFile {
+    file: KeyFile,
+    is_slow: AtomicBool,
+    reads: AtomicUsize,
+    asked: tokio::sync::Notify,
+    answers: Mutex<mpsc::Receiver<bool>>,
+}
+
+impl SlowFile {
+    fn new(fixture: &Fixture) -> (Arc<Self>, mpsc::Sender<bool>) {
+        let (tell, answers) = mpsc::channel();
+        let (is_slow, reads, asked) = Default::default();
+        let file = KeyFile::new(&fixture.key_path());
+        (Arc::new(Self { file, is_slow, reads, asked, answers: Mutex::new(answers) }), tell)
+    }
+
+    /// From now on it waits for a word before each answer.
+    fn slow_down(&self) {
+        self.is_slow.store(true, Ordering::SeqCst);
+    }
+
+    fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
+impl KeySource for SlowFile {
+    fn read(&self) -> Result<Option<DataKeys>, KeyError> {
+        if self.is_slow.load(Ordering::SeqCst) {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            self.asked.notify_one();
+            // A runtime whose threads wait here never gives the word.
+            let told = self.answers.lock().unwrap().recv_timeout(Duration::from_secs(10));
+            if told != Ok(true) {
+                return Err(KeyError::Missing { place: self.place() });
+            }
+        }
+        self.file.read()
+    }
+
+    fn create(&self) -> Result<DataKeys, KeyError> {
+        self.file.create()
+    }
+
+    fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {
+        self.file.replace(keys)
+    }
+
+    fn place(&self) -> String {
+        self.file.place()
+    }
+}
+
+/// A store that has not seen the new key, under which another process has written `record`.
+async fn behind(fixture: &Fixture) -> (Arc<SqliteStore>, Arc<SlowFile>, mpsc::Sender<bool>) {
+    let (source, tell) = SlowFile::new(fixture);
+    let store =
+        SqliteStore::open_with(&fixture.path(), Arc::clone(&source) as _, Arc::new(fixture.clock.clone())).unwrap();
+    store.inner.erasure.begin_no_task();
+    store.put("known", bytes("k"), None).await.unwrap();
+    rotate(fixture);
+    fixture.open().put("record", bytes("v"), None).await.unwrap();
+    source.slow_down();
+    (Arc::new(store), source, tell)
+}
+
+/// On a runtime of one thread, which nothing may hold.
+#[tokio::test]
+async fn while_a_key_is_looked_for_other_calls_go_on_and_it_is_looked_for_once() {
+    let fixture = Fixture::new();
+    let (store, source, tell) = behind(&fixture).await;
+    let read = |store: &Arc<SqliteStore>| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move { text(store.get("record").await.unwrap()) })
+    };
+    let calls: Vec<_> = (0..4).map(|_| read(&store)).collect();
+    let swap = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.compare_and_swap("record", Some(bytes("v")), bytes("w"), None).await })
+    };
+    source.asked.notified().await;
+    // Neither this thread, nor the connection, nor the database is held meanwhile.
+    assert_eq!(text(store.get("known").await.unwrap()).as_deref(), Some("k"));
+    store.put("other", bytes("o"), None).await.unwrap();
+    fixture.open().put("another", bytes("o"), None).await.unwrap();
+    // It takes long, so that a look which begins after this one would not be for nothing.
+    fixture.clock.advance(Duration::from_secs(20));
+    tell.send(true).unwrap();
+    for call in calls {
+        assert!(matches!(call.await.unwrap().as_deref(), Some("v" | "w")));
+    }
+    assert_eq!(swap.await.unwrap(), Ok(true));
+    assert_eq!(source.reads(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_was_not_found_is_not_looked_for_again_at_once() {
+    let fixture = Fixture::new();
+    let (store, source, tell) = behind(&fixture).await;
+    tell.send(false).unwrap();
+    for _ in 0..3 {
+        assert_eq!(store.get("record").await.unwrap_err(), StoreError::Unreadable);
+    }
+    fixture.clock.advance(Duration::from_secs(4));
+    assert_eq!(store.take("record").await.unwrap_err(), StoreError::Unreadable);
+    assert_eq!(source.reads(), 1);
+    fixture.clock.advance(Duration::from_secs(1));
+    tell.send(true).unwrap();
+    assert_eq!(text(store.take("record").await.unwrap()).as_deref(), Some("v"));
+    assert_eq!(source.reads(), 2);
+}
+
+/// Keys that are not in their place for a moment keep new ones away for a second, not for longer.
+#[tokio::test]
+async fn after_a_look_that_found_no_keys_new_ones_are_found_within_a_second() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    rotate(&fixture);
+    fixture.open().put("record", bytes("v"), None).await.unwrap();
+    let aside = fixture.folder.path().join("aside");
+    fs::rename(fixture.key_path(), &aside).unwrap();
+    assert_eq!(store.get("record").await.unwrap_err(), StoreError::Unreadable);
+
+    fs::rename(&aside, fixture.key_path()).unwrap();
+    assert_eq!(store.get("record").await.unwrap_err(), StoreError::Unreadable);
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(text(store.get("record").await.unwrap()).as_deref(), Some("v"));
 }
 
 #[tokio::test]

@@ -1,0 +1,112 @@
+//! The settings of `entra-mcp setup`: those of the servers that it registers an application for, as far as they are known.
+//!
+//! The configuration file is what `setup` writes, so it need not be there yet.
+
+use std::path::{Path, PathBuf};
+
+use entra_mcp_plugin::environment::Settings;
+
+use super::layer::{Layer, Values};
+use super::serve::{ServeLayer, mcp_paths};
+use super::store::{StoreLayer, StoreName, StoreOf};
+use super::{Config, ConfigError, Environment, Origin, Sources};
+use crate::config::BehindLayer;
+
+/// The tenant in which a person signs in, unless one is set: that of the person.
+const TENANT_OF_THE_PERSON: &str = "organizations";
+
+/// What stands for many tenants in the place of one.
+const ALIASES: [&str; 3] = ["common", "organizations", "consumers"];
+
+/// What `setup` goes by.
+#[derive(Debug)]
+pub struct SetupConfig {
+    /// What the sign-in for `setup` itself takes: a public client that keeps nothing.
+    pub sign_in: Config,
+    /// The client id of the servers, if it is set, with its source.
+    pub client_id: Option<(String, Origin)>,
+    /// The file that is read and written.
+    pub file: PathBuf,
+    /// Whether it is the one that is read where none is named.
+    pub is_default_file: bool,
+    /// The configured tenant stands for many.
+    pub several_tenants: bool,
+    /// What of the command line belongs into the file.
+    pub given: Vec<(&'static str, String)>,
+    /// The remote server, if there is to be one.
+    pub remote: Option<RemoteSetup>,
+}
+
+/// The part about a remote server.
+#[derive(Debug)]
+pub struct RemoteSetup {
+    /// Where clients reach it.
+    pub public_url: String,
+    /// The URLs of its MCP endpoints.
+    pub endpoints: Vec<String>,
+    /// The scope of tokens for it.
+    pub scope: String,
+    /// The files with its certificates.
+    pub certificates: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Reads all sources. The file that `flags` names need not be there.
+    pub fn read_setup(flags: Layer, serve: ServeLayer, environment: Environment) -> Result<Self, ConfigError> {
+        Self::read_all(flags, Some(serve), Some(BehindLayer::default()), &[], false, environment)
+    }
+
+    /// Checks them. `client` is the public client that a person signs in to for `setup` itself.
+    pub fn setup(&self, client: &str) -> Result<SetupConfig, ConfigError> {
+        let mut layer = self.merged.clone();
+        let client_id = layer.client_id.replace(client.to_owned());
+        let Values { tenant_id, .. } = layer.values()?;
+        if tenant_id.is_none() && layer.authority.is_none() {
+            layer.tenant_id = Some(TENANT_OF_THE_PERSON.to_owned());
+        }
+        layer.storage = StoreLayer { store: Some(StoreName::memory()), ..StoreLayer::default() };
+        let sign_in = self.checked(&layer, StoreOf::Nothing)?;
+        let origin = |name: &str| self.origins.iter().find(|(known, _)| *known == name).map(|(_, origin)| *origin);
+        let client_id = client_id.map(|id| (id, origin("client-id").unwrap_or(Origin::File)));
+        let file = self.file.clone().ok_or(ConfigError::NoHome("the configuration file", "name one with --config"))?;
+        let is_default_file = self.folders.config.as_ref().is_some_and(|folder| folder.join("config.toml") == file);
+        Ok(SetupConfig {
+            remote: self.remote_setup(&sign_in.settings)?,
+            given: self.given(origin),
+            several_tenants: self.merged.tenant_id.as_deref().is_some_and(|tenant| ALIASES.contains(&tenant)),
+            sign_in,
+            client_id,
+            file,
+            is_default_file,
+        })
+    }
+
+    fn remote_setup(&self, settings: &Settings) -> Result<Option<RemoteSetup>, ConfigError> {
+        let values = self.serve.values()?;
+        let Some(public_url) = values.public_url else { return Ok(None) };
+        let servers = self.behind(settings)?.settings();
+        let endpoints = mcp_paths(&servers).into_iter().map(|path| format!("{public_url}{path}")).collect();
+        let certificates = values.certificate_file.iter().map(PathBuf::from).collect();
+        Ok(Some(RemoteSetup { public_url, endpoints, scope: values.required_scope, certificates }))
+    }
+
+    /// The settings of the command line that a server needs as well.
+    fn given(&self, origin: impl Fn(&str) -> Option<Origin>) -> Vec<(&'static str, String)> {
+        let Layer { authority, graph_url, graph_resource, ca_file, cloud, .. } = &self.merged;
+        let absolute =
+            |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+        let certificate = self.serve.certificate_file.iter().flatten().next().map(|path| absolute(Path::new(path)));
+        let all = [
+            ("cloud", cloud.map(|cloud| super::setting::name(&cloud))),
+            ("authority", authority.clone()),
+            ("graph-url", graph_url.clone()),
+            ("graph-resource", graph_resource.clone()),
+            ("ca-file", ca_file.as_deref().map(absolute)),
+            ("public-url", self.serve.public_url.clone()),
+            ("required-scope", self.serve.required_scope.clone()),
+            ("certificate-file", certificate),
+        ];
+        let given = all.into_iter().filter(|(name, _)| origin(name) == Some(Origin::Flag));
+        given.filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}

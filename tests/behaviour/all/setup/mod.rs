@@ -1,0 +1,91 @@
+//! `entra-mcp setup` as a process: from an empty directory to the first tool call, repairs, and what it says where it is
+//! refused.
+
+mod first_call;
+mod refusals;
+mod repair;
+
+use entra_mcp_emulator::Endpoint;
+use serde_json::Value;
+
+use crate::host::commands::Home;
+use crate::host::serve::run;
+
+pub(crate) const ALICE: &str = "alice@contoso.example";
+pub(crate) const ADMIN: &str = "admin@contoso.example";
+
+/// The endpoints of Graph that `setup` may write to.
+const WRITTEN: [Endpoint; 5] = [
+    Endpoint::GraphApplications,
+    Endpoint::GraphFederatedCredentials,
+    Endpoint::GraphServicePrincipals,
+    Endpoint::GraphPermissionGrants,
+    Endpoint::GraphRoleAssignments,
+];
+
+/// What a run has said.
+struct Ran {
+    code: Option<i32>,
+    output: String,
+    log: String,
+}
+
+/// Runs `setup` with a person at the browser.
+async fn setup_as(home: &Home, username: &str, arguments: &[&str]) -> Ran {
+    answered(home, username, arguments, "").await
+}
+
+/// The same with an answer to its question.
+async fn answered(home: &Home, username: &str, arguments: &[&str], answer: &str) -> Ran {
+    let browser = format!("\"{}\" headless-browser --username {username} %s", env!("CARGO_BIN_EXE_entra-mcp-tested"));
+    let mut command = home.program(&["setup", "--sign-in", "browser"]);
+    command.args(arguments).env("BROWSER", browser);
+    let (code, output, log) = run(command, answer).await;
+    Ran { code, output, log }
+}
+
+/// The arguments for a directory that is not configured yet, with the file that is written.
+fn fresh(home: &Home) -> Vec<String> {
+    let at = home.emulator().endpoints();
+    let file = home.path().join("fresh.toml").display().to_string();
+    let all = ["--config", &file, "--tenant-id", &at.tenant_id, "--authority", &at.authority, "--graph-url", &at.graph];
+    all.map(str::to_owned).to_vec()
+}
+
+fn with<'a>(arguments: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+/// The methods of the requests to Graph that change something, since the log was cleared.
+fn writes(home: &Home) -> Vec<String> {
+    let control = home.emulator().control();
+    let requests = WRITTEN.into_iter().flat_map(|endpoint| control.requests(endpoint));
+    let writes = requests.filter(|request| request.method != "GET");
+    writes.map(|request| format!("{} {}", request.method, request.path)).collect()
+}
+
+/// The registrations of a name, as the emulator has them.
+fn registered(home: &Home, name: &str) -> Vec<entra_mcp_emulator::Application> {
+    let all = home.emulator().control().applications();
+    all.into_iter().filter(|application| application.name == name).collect()
+}
+
+/// The one sentence of an error.
+fn sentence(ran: &Ran) -> &str {
+    let line = ran.log.lines().find_map(|line| line.strip_prefix("entra-mcp: "));
+    line.unwrap_or_else(|| panic!("no error\n{}\n{}", ran.output, ran.log))
+}
+
+impl Ran {
+    fn succeeded(&self) -> &Self {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.output, self.log);
+        self
+    }
+}
+
+/// A setting in a configuration file.
+fn setting(home: &Home, name: &str) -> Value {
+    let text = std::fs::read_to_string(home.path().join("fresh.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    serde_json::to_value(table.get(name).unwrap_or_else(|| panic!("no {name} in {text}"))).unwrap()
+}

@@ -1,0 +1,121 @@
+//! A session bus of its own, with a service that speaks the interface of the Microsoft identity broker.
+//!
+//! The service says what a test wants; its tokens are those of the emulator.
+
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dbus::Message;
+use dbus::blocking::Connection;
+use dbus::channel::{Channel, MatchingReceiver as _, Sender as _};
+use dbus::message::MatchRule;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
+use super::process;
+
+const NAME: &str = "com.microsoft.identity.broker1";
+const PATH: &str = "/com/microsoft/identity/broker1";
+const INTERFACE: &str = "com.microsoft.identity.Broker1";
+
+/// How often the service looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the service does with a call.
+pub(crate) enum Reply {
+    Answer(Value),
+    Nothing,
+}
+
+/// A call: the method, and the request.
+pub(crate) type Call = (String, Value);
+
+/// A session, which ends with this value.
+pub(crate) struct Session {
+    address: String,
+    calls: Arc<Mutex<Vec<Call>>>,
+    ended: Arc<AtomicBool>,
+    service: Option<JoinHandle<()>>,
+    _bus: Child,
+}
+
+impl Session {
+    /// A bus on which no broker is.
+    pub(crate) async fn without_broker() -> Self {
+        let mut command = process::command("dbus-run-session");
+        command.args(["--", "sh", "-c", "echo \"$DBUS_SESSION_BUS_ADDRESS\"; exec cat"]);
+        // The session ends when its standard input does.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut bus = command.spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).await.unwrap();
+        let address = address.trim_end().to_owned();
+        Self { address, calls: Arc::default(), ended: Arc::default(), service: None, _bus: bus }
+    }
+
+    /// A bus with a broker.
+    pub(crate) async fn with_broker(mut script: impl FnMut(&str, &Value) -> Reply + Send + 'static) -> Self {
+        let mut session = Self::without_broker().await;
+        let mut channel = Channel::open_private(&session.address).unwrap();
+        channel.register().unwrap();
+        let connection = Connection::from(channel);
+        connection.request_name(NAME, false, true, false).unwrap();
+        let (calls, ended) = (Arc::clone(&session.calls), Arc::clone(&session.ended));
+        let answer = move |message: Message, connection: &Connection| {
+            if let Some(answer) = answer_to(&message, &calls, &mut script) {
+                connection.send(answer).unwrap();
+            }
+            true
+        };
+        connection.start_receive(MatchRule::new_method_call(), Box::new(answer));
+        session.service = Some(std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                connection.process(LOOK).unwrap();
+            }
+        }));
+        session
+    }
+
+    /// `DBUS_SESSION_BUS_ADDRESS`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The calls since the last time.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(service) = self.service.take() {
+            let _ = service.join();
+        }
+    }
+}
+
+fn answer_to(
+    message: &Message,
+    calls: &Mutex<Vec<Call>>,
+    script: &mut impl FnMut(&str, &Value) -> Reply,
+) -> Option<Message> {
+    let (protocol, correlation_id, request): (&str, &str, &str) = message.read3().ok()?;
+    let method = message.member()?.to_string();
+    assert_eq!(
+        (message.path()?.to_string(), message.interface()?.to_string()),
+        (PATH.to_owned(), INTERFACE.to_owned())
+    );
+    assert_eq!((protocol, correlation_id.len()), ("0.0", 36), "{correlation_id} is a GUID");
+    let request: Value = serde_json::from_str(request).unwrap();
+    calls.lock().unwrap().push((method.clone(), request.clone()));
+    match script(&method, &request) {
+        Reply::Answer(answer) => Some(message.method_return().append1(answer.to_string())),
+        Reply::Nothing => None,
+    }
+}
