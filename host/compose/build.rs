@@ -1,5 +1,5 @@
-//! Builds what is composed with other components, so that the program has it inside: the adapter of `guest/standard`, and the
-//! keeper and the gate of `entra-mcp wrap`.
+//! Builds what is composed with other components, so that the program has it inside: the adapter of `guest/standard`, the
+//! keeper and the gate of `entra-mcp wrap`, and the tools of `guest/wassette`.
 //!
 //! A nested cargo builds them in the folder in which the component itself is built (`host/plugin/build.rs`). Where the target
 //! `wasm32-wasip2` cannot be installed, `ENTRA_MCP_ADAPTERS` names a folder with those that `.ci/component-fallback adapters`
@@ -22,10 +22,11 @@ const GIVEN: &str = "ENTRA_MCP_ADAPTERS";
 const OFFLINE: &str = "ENTRA_MCP_OFFLINE";
 
 /// Package, file, and the variable by which the library finds it.
-const ADAPTERS: [(&str, &str, &str); 3] = [
+const ADAPTERS: [(&str, &str, &str); 4] = [
     ("entra-mcp-guest-standard", "entra_mcp_standard.wasm", "ENTRA_MCP_PART_ADAPTER"),
     ("entra-mcp-guest-keeper", "entra_mcp_keeper.wasm", "ENTRA_MCP_PART_KEEPER"),
     ("entra-mcp-guest-gate", "entra_mcp_gate_component.wasm", "ENTRA_MCP_PART_GATE"),
+    ("entra-mcp-guest-wassette", "entra_mcp_wassette.wasm", "ENTRA_MCP_PART_WASSETTE"),
 ];
 
 fn main() {
@@ -45,6 +46,7 @@ fn run() -> Result<()> {
         "guest/standard",
         "guest/keeper",
         "guest/gate",
+        "guest/wassette",
         "host/boundary",
         "wit",
         "Cargo.toml",

@@ -13,7 +13,7 @@ use base::Secret;
 use world::{Clock, Random, Store as _, StoreError};
 
 use self::generated::exports::entra_mcp::plugin as wit;
-use self::generated::exports::entra_mcp::standard::wrapped;
+use self::generated::exports::entra_mcp::standard::{local, wrapped};
 use crate::audit::{self, Attribute};
 use crate::folder::Files;
 use crate::limiter::{Counts, Rate};
@@ -52,9 +52,20 @@ struct Instance {
     notes: RefCell<u32>,
 }
 
+/// What the component is composed into.
+#[derive(Clone, Copy)]
+enum Artefact {
+    /// `entra_mcp.standard.wasm`.
+    Standard,
+    /// What `entra-mcp wrap` has made of a tool.
+    Wrapped,
+    /// `entra_mcp.wassette.wasm`.
+    Local,
+}
+
 thread_local! {
-    /// Whether the component asks for its settings as one that is wrapped around a tool, which it does before anything else.
-    static IS_WRAPPED: Cell<bool> = const { Cell::new(false) };
+    /// By which of its interfaces the adapter is asked first.
+    static ARTEFACT: Cell<Artefact> = const { Cell::new(Artefact::Standard) };
     static INSTANCE: &'static Instance = Box::leak(Box::new(Instance::new()));
 }
 
@@ -73,12 +84,13 @@ impl Instance {
             reason = "the settings of this artefact are variables, and are read here only"
         )]
         let variables: Vec<_> = std::env::vars().collect();
-        let (configuration, destinations, graph) = if IS_WRAPPED.get() {
-            let wrapped = settings::wrapped::read(&variables).map_err(|error| error.to_string())?;
-            (wrapped.configuration, wrapped.destinations, wrapped.graph)
-        } else {
-            (settings::read(&variables).map_err(|error| error.to_string())?, Vec::new(), String::new())
-        };
+        let (configuration, destinations, graph) = match ARTEFACT.get() {
+            Artefact::Wrapped => settings::wrapped::read(&variables)
+                .map(|wrapped| (wrapped.configuration, wrapped.destinations, wrapped.graph)),
+            Artefact::Standard => settings::read(&variables).map(|read| (read, Vec::new(), String::new())),
+            Artefact::Local => settings::local::read(&variables).map(|read| (read, Vec::new(), String::new())),
+        }
+        .map_err(|error| error.to_string())?;
         let key = settings::store_key(&reveal(&configuration.key)?).map_err(|error| error.to_string())?;
         Ok(Self {
             folder: Files::new(&configuration.folder),
@@ -181,7 +193,7 @@ impl wit::environment::Guest for Adapter {
 
 impl wrapped::Guest for Adapter {
     fn settings() -> String {
-        IS_WRAPPED.set(true);
+        ARTEFACT.set(Artefact::Wrapped);
         instance().configuration.document.clone()
     }
 
@@ -192,6 +204,17 @@ impl wrapped::Guest for Adapter {
 
     fn graph() -> String {
         instance().graph.clone()
+    }
+}
+
+impl local::Guest for Adapter {
+    fn begin() {
+        ARTEFACT.set(Artefact::Local);
+    }
+
+    fn settings() -> String {
+        Self::begin();
+        instance().configuration.document.clone()
     }
 }
 
@@ -243,7 +266,11 @@ impl wit::client_credential::Guest for Adapter {
     fn obtain(
         _audience: String,
     ) -> Result<wit::client_credential::Credential, wit::client_credential::CredentialError> {
-        match reveal(&instance().configuration.credential) {
+        // A public client has none.
+        let Some(credential) = &instance().configuration.credential else {
+            return Ok(wit::client_credential::Credential::None);
+        };
+        match reveal(credential) {
             Ok(secret) => Ok(wit::client_credential::Credential::Secret(secret.reveal().clone())),
             Err(reason) => Err(wit::client_credential::CredentialError::Unavailable(reason)),
         }

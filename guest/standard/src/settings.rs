@@ -22,6 +22,7 @@ use crate::limiter::{Rate, rates};
 use crate::store::StoreKey;
 
 mod declared;
+pub mod local;
 mod rules;
 mod urls;
 pub mod wrapped;
@@ -102,8 +103,13 @@ pub enum SettingsError {
         expected: String,
     },
     /// A setting of the program that this artefact does not have.
-    #[error("{0} has no effect in entra_mcp.standard.wasm: unset it")]
-    Unsupported(String),
+    #[error("{variable} has no effect in {artefact}: unset it")]
+    Unsupported {
+        /// The variable.
+        variable: String,
+        /// The file.
+        artefact: &'static str,
+    },
     /// No setting.
     #[error("{0} is no setting: unset it")]
     Unknown(String),
@@ -129,8 +135,8 @@ pub struct Configuration {
     pub folder: String,
     /// The key that seals them.
     pub key: Source,
-    /// How the component proves to Entra ID which application it is.
-    pub credential: Source,
+    /// How the component proves to Entra ID which application it is. A public client does not.
+    pub credential: Option<Source>,
     /// How often operations may be done.
     pub rates: HashMap<String, Rate>,
 }
@@ -143,22 +149,26 @@ impl fmt::Debug for Configuration {
 
 /// Reads the variables of the process.
 pub fn read(variables: &[(String, String)]) -> Result<Configuration, SettingsError> {
-    read_for(variables, &OWN, &SUPPORTED).map(|(configuration, _)| configuration)
+    let artefact = Artefact { name: "entra_mcp.standard.wasm", own: &OWN, supported: &SUPPORTED };
+    read_for(variables, &artefact).map(|(configuration, _)| configuration)
 }
 
-/// The same for an artefact that has these variables of its own and these settings of the program. Also the document.
-fn read_for(
-    variables: &[(String, String)],
-    own: &[&str],
-    supported: &[&str],
-) -> Result<(Configuration, Value), SettingsError> {
+/// What an artefact has of the settings.
+struct Artefact<'a> {
+    /// For the operator.
+    name: &'static str,
+    /// Variables that it reads in its own way.
+    own: &'a [&'a str],
+    /// Settings of the program.
+    supported: &'a [&'a str],
+}
+
+/// The same for an artefact. Also the document.
+fn read_for(variables: &[(String, String)], artefact: &Artefact<'_>) -> Result<(Configuration, Value), SettingsError> {
     let variables = Variables(variables);
-    variables.refuse_unsupported(own, supported)?;
-    let tenant = variables.required("tenant-id")?;
-    check_tenant(tenant)?;
-    let client_id = variables.required("client-id")?;
-    check_guid("ENTRA_MCP_CLIENT_ID", client_id)?;
-    let Clouds { authority, graph, graph_resource } = urls::clouds(&variables)?;
+    variables.refuse_unsupported(artefact)?;
+    let Application { tenant, client_id, clouds: Clouds { authority, graph, graph_resource } } =
+        variables.application()?;
     let allowed_tenants = variables.list("allow-tenant");
     for tenant in &allowed_tenants {
         check_guid("ENTRA_MCP_ALLOW_TENANT", tenant)?;
@@ -246,12 +256,11 @@ fn read_for(
     let configuration = Configuration {
         document: document.to_string(),
         folder: variables.required("store")?.to_owned(),
-        key: variables
-            .secret((STORE_KEY, variables.own(STORE_KEY)), (STORE_KEY_FILE, variables.own(STORE_KEY_FILE)))?,
-        credential: variables.secret(
+        key: variables.store_key()?,
+        credential: Some(variables.secret(
             ("AZURE_CLIENT_SECRET", variables.text("AZURE_CLIENT_SECRET")),
             ("ENTRA_MCP_CLIENT_SECRET_FILE", variables.text("client-secret-file")),
-        )?,
+        )?),
         rates: variables.rates()?,
     };
     Ok((configuration, document))
@@ -271,22 +280,44 @@ pub fn store_key(text: &Secret<String>) -> Result<StoreKey, SettingsError> {
     })
 }
 
+/// Which application the component is, and where Entra ID and Microsoft Graph are.
+struct Application<'v> {
+    tenant: &'v str,
+    client_id: &'v str,
+    clouds: Clouds,
+}
+
 /// The variables of the process. An empty one counts as not set.
 struct Variables<'v>(&'v [(String, String)]);
 
 impl<'v> Variables<'v> {
-    fn refuse_unsupported(&self, own: &[&str], supported: &[&str]) -> Result<(), SettingsError> {
+    fn application(&self) -> Result<Application<'v>, SettingsError> {
+        let tenant = self.required("tenant-id")?;
+        check_tenant(tenant)?;
+        let client_id = self.required("client-id")?;
+        check_guid("ENTRA_MCP_CLIENT_ID", client_id)?;
+        Ok(Application { tenant, client_id, clouds: urls::clouds(self)? })
+    }
+
+    /// The key that seals the records.
+    fn store_key(&self) -> Result<Source, SettingsError> {
+        self.secret((STORE_KEY, self.own(STORE_KEY)), (STORE_KEY_FILE, self.own(STORE_KEY_FILE)))
+    }
+
+    fn refuse_unsupported(&self, artefact: &Artefact<'_>) -> Result<(), SettingsError> {
         for (name, value) in self.0 {
-            if !name.starts_with(PREFIX) || value.is_empty() || own.contains(&name.as_str()) {
+            if !name.starts_with(PREFIX) || value.is_empty() || artefact.own.contains(&name.as_str()) {
                 continue;
             }
-            match DECLARED.iter().find(|declared| declared.variables.contains(&name.as_str())) {
-                Some(declared) if supported.contains(&declared.name) => {}
-                None if wrapped::OWN.contains(&name.as_str()) => {
-                    return Err(SettingsError::Unsupported(name.clone()));
+            let declared = DECLARED.iter().find(|declared| declared.variables.contains(&name.as_str()));
+            // Other artefacts have it.
+            let is_elsewhere = OWN.iter().chain(&wrapped::OWN).any(|own| own == name);
+            match declared {
+                Some(declared) if artefact.supported.contains(&declared.name) => {}
+                None if !is_elsewhere => return Err(SettingsError::Unknown(name.clone())),
+                _ => {
+                    return Err(SettingsError::Unsupported { variable: name.clone(), artefact: artefact.name });
                 }
-                Some(_) => return Err(SettingsError::Unsupported(name.clone())),
-                None => return Err(SettingsError::Unknown(name.clone())),
             }
         }
         Ok(())

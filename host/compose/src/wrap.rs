@@ -11,8 +11,9 @@
 //! interfaces of WASI to it, under the names `seen:…`, which the tool's own names are given. What a component is given is
 //! compared by structure. So the tool may be of any version of WASI 0.2 up to that of the keeper.
 
-use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
+use wac_graph::{CompositionGraph, EncodeOptions, PackageId};
 
+use crate::connect::{ENVIRONMENT, Instance, connect, export, imports};
 use crate::plug::{ComposeError, HANDLER, STANDARD, do_not_fit, register};
 
 /// The package of interfaces as the keeper exports them to the tool.
@@ -26,7 +27,6 @@ const KEPT: &str = "entra-mcp:wrap/kept@";
 
 /// The interface of the adapter that the keeper reads; its `settings` takes the place of those of `environment`.
 const WRAPPED: &str = "entra-mcp:standard/wrapped@0.2.0";
-const ENVIRONMENT: &str = "entra-mcp:plugin/environment@0.2.0";
 
 /// What is composed with a tool.
 pub struct Parts<'p> {
@@ -53,27 +53,27 @@ pub fn wrap(tool: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, ComposeError> {
     let handler = export(graph, gate, HANDLER).ok_or(ComposeError::NoHandler("the gate"))?;
     check_imports(graph, tool, keeper)?;
 
-    let adapter = Instance { package: adapter, node: graph.instantiate(adapter) };
-    let component = Instance { package: component, node: graph.instantiate(component) };
+    let adapter = Instance::new(graph, adapter);
+    let component = Instance::new(graph, component);
     for import in imports(graph, component.package) {
         if !import.starts_with(STANDARD) {
             let from = if import == ENVIRONMENT { WRAPPED } else { &import };
             connect(graph, &component, &import, &[(&adapter, from)])?;
         }
     }
-    let keeper = Instance { package: keeper, node: graph.instantiate(keeper) };
+    let keeper = Instance::new(graph, keeper);
     for import in imports(graph, keeper.package) {
         if !import.starts_with(STANDARD) {
             connect(graph, &keeper, &import, &[(&component, &import), (&adapter, &import)])?;
         }
     }
-    let tool = Instance { package: tool, node: graph.instantiate(tool) };
+    let tool = Instance::new(graph, tool);
     for import in imports(graph, tool.package) {
         if let Some(from) = seen(graph, keeper.package, &import) {
             connect(graph, &tool, &import, &[(&keeper, &from)])?;
         }
     }
-    let gate = Instance { package: gate, node: graph.instantiate(gate) };
+    let gate = Instance::new(graph, gate);
     for import in imports(graph, gate.package) {
         if import.starts_with("seen:http/incoming-handler@") {
             connect(graph, &gate, &import, &[(&tool, &tool_handler)])?;
@@ -86,11 +86,6 @@ pub fn wrap(tool: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, ComposeError> {
     let served = graph.alias_instance_export(gate.node, &handler).map_err(do_not_fit)?;
     graph.export(served, &handler).map_err(do_not_fit)?;
     graph.encode(EncodeOptions::default()).map_err(do_not_fit)
-}
-
-struct Instance {
-    package: PackageId,
-    node: NodeId,
 }
 
 /// Refuses a tool that imports what no wrapped tool gets.
@@ -113,27 +108,4 @@ fn seen(graph: &CompositionGraph, keeper: PackageId, import: &str) -> Option<Str
         return None;
     }
     export(graph, keeper, &format!("{SEEN}{interface}@"))
-}
-
-/// The export whose name begins like this.
-fn export(graph: &CompositionGraph, package: PackageId, begin: &str) -> Option<String> {
-    graph.types()[graph[package].ty()].exports.keys().find(|name| name.starts_with(begin)).cloned()
-}
-
-fn imports(graph: &CompositionGraph, package: PackageId) -> Vec<String> {
-    graph.types()[graph[package].ty()].imports.keys().cloned().collect()
-}
-
-/// Gives an import the export of the first instance that has it.
-fn connect(
-    graph: &mut CompositionGraph,
-    to: &Instance,
-    import: &str,
-    from: &[(&Instance, &str)],
-) -> Result<(), ComposeError> {
-    let has =
-        |(instance, name): &&(&Instance, &str)| graph.types()[graph[instance.package].ty()].exports.contains_key(*name);
-    let (instance, name) = from.iter().find(has).ok_or_else(|| ComposeError::NotSupplied(import.to_owned()))?;
-    let export = graph.alias_instance_export(instance.node, name).map_err(do_not_fit)?;
-    graph.set_instantiation_argument(to.node, import, export).map_err(do_not_fit)
 }

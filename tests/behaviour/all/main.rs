@@ -57,4 +57,7 @@ mod tutorial;
 mod verdict;
 #[cfg(test)]
 #[cfg(unix)]
+mod wassette;
+#[cfg(test)]
+#[cfg(unix)]
 mod wrapped;

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::urls::{self, Clouds};
-use super::{Configuration, SettingsError, Variables, read_for, rules};
+use super::{Artefact, Configuration, SettingsError, Variables, read_for, rules};
 
 /// Where the requests of the tool may go: `egress` of a `[[tools]]`.
 pub const EGRESS: &str = "ENTRA_MCP_EGRESS";
@@ -55,7 +55,8 @@ pub struct Wrapped {
 pub fn read(variables: &[(String, String)]) -> Result<Wrapped, SettingsError> {
     let own = [super::OWN.as_slice(), &OWN].concat();
     let supported = [super::SUPPORTED.as_slice(), &SUPPORTED].concat();
-    let (mut configuration, mut document) = read_for(variables, &own, &supported)?;
+    let artefact = Artefact { name: "a component that entra-mcp wrap has made", own: &own, supported: &supported };
+    let (mut configuration, mut document) = read_for(variables, &artefact)?;
     let variables = Variables(variables);
     let clouds = urls::clouds(&variables)?;
     let destinations = egress(&variables, &clouds)?;
@@ -338,7 +339,7 @@ mod tests {
         }
         assert!(matches!(
             super::super::read(&[(EGRESS.to_owned(), "[]".to_owned())]),
-            Err(SettingsError::Unsupported(name)) if name == EGRESS
+            Err(SettingsError::Unsupported { variable, .. }) if variable == EGRESS
         ));
     }
 }
