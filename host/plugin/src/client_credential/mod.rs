@@ -23,6 +23,8 @@ mod federated_file;
 #[cfg(feature = "credentials")]
 mod jwt;
 #[cfg(feature = "credentials")]
+mod kept_token;
+#[cfg(feature = "credentials")]
 mod managed_identity;
 mod secret;
 #[cfg(feature = "credentials")]
