@@ -84,7 +84,7 @@ async fn nothing_to_prove_the_application_with_is_a_fault_that_names_what_each_k
     let none = doctor(&home, &[], &[("AZURE_CLIENT_SECRET", ""), nowhere]).await;
     assert_eq!(none.ids("failure"), ["credential"], "{:#}", none.report);
     let skipped = none.of("skipped").into_iter().filter(|finding| finding["id"] == "credential").count();
-    assert_eq!(skipped, 4, "{:#}", none.report);
+    assert_eq!(skipped, 5, "{:#}", none.report);
 }
 
 #[tokio::test]

@@ -46,9 +46,9 @@ pub(super) async fn credential(
     store: &Arc<dyn SecretStore>,
     clock: &Arc<dyn Clock>,
 ) -> (Vec<Finding>, Option<Arc<dyn ClientCredential>>) {
-    let Chosen { name, source, credential, passed_over } =
+    let Chosen { name, source, credential, others } =
         client_credential::choose(&config.credential, settings, store, clock).await;
-    let mut findings: Vec<_> = passed_over
+    let mut findings: Vec<_> = others
         .iter()
         .map(|(name, reason)| Finding::skipped("credential", format!("{} is not used: {reason}", word(*name))))
         .collect();
