@@ -3,6 +3,8 @@
 //! [`Config::default`] is `default.toml` beside this file, in which every entry says what it is for. Unknown keys are
 //! refused, so that a misspelt setting does not quietly change nothing.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -35,6 +37,9 @@ pub struct Config {
     /// Identities of machines, without any secret.
     #[serde(default)]
     pub managed_identities: Vec<ManagedIdentity>,
+    /// Where the agent of Azure Arc writes its files. There is no agent without it.
+    #[serde(default)]
+    pub arc_folder: Option<PathBuf>,
     /// What [`super::Endpoints`] names: ids of this configuration.
     pub announce: Announce,
 }
@@ -448,6 +453,7 @@ impl Default for Config {
             applications: Vec::new(),
             graph: GraphPermissions::default(),
             managed_identities: Vec::new(),
+            arc_folder: None,
             announce: Announce {
                 tenant: String::new(),
                 public_client: String::new(),
