@@ -13,7 +13,7 @@ use crate::support::lab::{CONTOSO, REMOTE, app, claims, header};
 use crate::support::redis::Redis;
 
 /// The emulator's system-assigned identity.
-const MACHINE: &str = "33333333-0000-4000-a000-000000000001";
+pub(super) const MACHINE: &str = "33333333-0000-4000-a000-000000000001";
 const OLD: &str = "confidential-client";
 const NEW: &str = "unregistered-client";
 
