@@ -4,7 +4,6 @@
 //! In no other request, no other field, and no answer: the component cannot have the secret sent to a place that would
 //! show it.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -180,7 +179,7 @@ async fn form(mut body: RequestBody) -> Result<Bytes, Error> {
 }
 
 /// The body of a request for tokens, in one piece. `None`: it was sent.
-struct FilledIn(Option<Pin<Box<dyn Future<Output = Result<Bytes, Error>> + Send>>>);
+struct FilledIn(Option<BoxFuture<Result<Bytes, Error>>>);
 
 impl Body for FilledIn {
     type Data = Bytes;

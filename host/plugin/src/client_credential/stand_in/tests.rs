@@ -77,7 +77,7 @@ impl Bench {
 
     /// What goes out of a request of the component.
     async fn sends(&self, method: Method, url: &str, body: &str) -> (Option<String>, String) {
-        let pieces = body.as_bytes().chunks(7).map(|piece| Bytes::copy_from_slice(piece)).collect();
+        let pieces = body.as_bytes().chunks(7).map(Bytes::copy_from_slice).collect();
         let request = Request::builder().method(method).uri(url).header(CONTENT_LENGTH, body.len());
         let request = request.body(Pieces(pieces).boxed_unsync()).unwrap();
         let http = self.stand_ins.filled_in(Arc::clone(&self.sent) as Arc<dyn Outbound>);
