@@ -88,6 +88,20 @@ async fn nothing_to_prove_the_application_with_is_a_fault_that_names_what_each_k
 }
 
 #[tokio::test]
+async fn a_secret_that_is_still_set_beside_a_certificate_is_named() {
+    let home = Home::new().await;
+    let file = home.path().join("client.pem");
+    std::fs::write(&file, pem("confidential-client")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let both = doctor(&home, &["--certificate-file", file.to_str().unwrap()], &[]).await;
+    assert_eq!(both.code, Some(0), "{:#}", both.report);
+    let skipped = both.of("skipped").into_iter().filter(|finding| finding["id"] == "credential");
+    let skipped: Vec<_> = skipped.map(|finding| finding["what"].as_str().unwrap()).collect();
+    let secret = "secret is not used: it is there, and certificate goes before it";
+    assert!(skipped.len() == 4 && skipped.contains(&secret), "{skipped:?}");
+}
+
+#[tokio::test]
 async fn files_that_others_can_read_are_named_with_the_command_that_closes_them() {
     let home = Home::new().await;
     let file = home.path().join("client.pem");
