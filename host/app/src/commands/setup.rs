@@ -7,9 +7,9 @@
 
 use std::io::BufRead as _;
 
-use base64::Engine as _;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::client_credential::ClientCertificates;
+use entra_mcp_plugin::clock::{Clock as _, SystemClock};
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::random::{Random as _, SystemRandomness};
 use entra_mcp_plugin::secret_store::MemoryStore;
@@ -58,9 +58,6 @@ pub(crate) const ASSIGNS_ROLES: &str = "AppRoleAssignment.ReadWrite.All";
 
 /// Registrations of one name that are listed.
 const LISTED_AT_MOST: usize = 10;
-
-/// The audience of tokens of other issuers.
-const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// The arguments of `entra-mcp setup`.
 #[derive(Debug, Args)]
@@ -316,20 +313,20 @@ fn needs(arguments: &Arguments, config: &SetupConfig, certificates: Vec<Vec<u8>>
     Needs { local: arguments.local || remote.is_none(), remote, ..Needs::default() }
 }
 
-/// The certificates in the configured files, DER.
-fn certificates(config: &SetupConfig) -> Result<Vec<Vec<u8>>, CommandError> {
-    let files = config.remote.iter().flat_map(|remote| &remote.certificates);
-    let one = |path: &std::path::PathBuf| {
-        let unusable = |reason: String| CommandError::File { path: path.display().to_string(), reason };
-        let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let text = zeroize::Zeroizing::new(String::from_utf8(bytes).unwrap_or_default());
-        let begun = text.split_once("-----BEGIN CERTIFICATE-----").map(|(_, rest)| rest);
-        let encoded = begun.and_then(|rest| rest.split_once("-----END CERTIFICATE-----")).map(|(encoded, _)| encoded);
-        let encoded: Option<String> = encoded.map(|text| text.split_whitespace().collect());
-        let der = encoded.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
-        der.ok_or_else(|| unusable("it has no certificate in the form PEM; `setup` reads no PKCS#12".to_owned()))
-    };
-    files.map(one).collect()
+/// The certificates in the configured files, DER. Of those that the command line does not name, what cannot be used is
+/// said, and stands in the way of no other repair.
+fn certificates(config: &SetupConfig) -> Result<Vec<Vec<u8>>, SetupError> {
+    let Some(remote) = &config.remote else { return Ok(Vec::new()) };
+    let now = SystemClock::new().now_seconds();
+    let mut certificates = Vec::new();
+    for path in &remote.certificates {
+        match ClientCertificates::of_key(path, remote.certificate_password.as_ref(), now) {
+            Ok(certificate) => certificates.push(certificate),
+            Err(fault) if remote.are_certificates_given => return Err(SetupError::Certificate(fault)),
+            Err(fault) => console::notice(&format!("Not registered: {fault}.")),
+        }
+    }
+    Ok(certificates)
 }
 
 /// The registration to repair, if there is one.
@@ -380,7 +377,7 @@ fn federated(arguments: &Arguments, config: &SetupConfig, tenant: &str) -> Optio
         name: name.to_owned(),
         issuer,
         subject: subject.clone(),
-        audience: EXCHANGE_AUDIENCE.to_owned(),
+        audience: config.exchange_audience.to_owned(),
     };
     if let Some(identity) = &arguments.managed_identity {
         let issuer = format!("{}/{tenant}/v2.0", config.sign_in.settings.authority);

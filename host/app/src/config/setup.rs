@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use entra_mcp_plugin::environment::Settings;
+use entra_mcp_plugin::secret_store::SecretBytes;
 
 use super::layer::{Layer, Values};
-use super::serve::{ServeLayer, mcp_paths};
+use super::serve::{ServeLayer, exchange_audience, mcp_paths, one_place_for_the_certificate};
 use super::store::{StoreLayer, StoreName, StoreOf};
 use super::{Config, ConfigError, Environment, Origin, Sources};
 use crate::config::BehindLayer;
@@ -33,6 +34,8 @@ pub struct SetupConfig {
     pub several_tenants: bool,
     /// What of the command line belongs into the file.
     pub given: Vec<(&'static str, String)>,
+    /// What tokens are for that a federated credential trusts: it depends on the cloud.
+    pub exchange_audience: &'static str,
     /// The remote server, if there is to be one.
     pub remote: Option<RemoteSetup>,
 }
@@ -48,6 +51,10 @@ pub struct RemoteSetup {
     pub scope: String,
     /// The files with its certificates.
     pub certificates: Vec<PathBuf>,
+    /// The command line names these files, so they are what this run is about.
+    pub are_certificates_given: bool,
+    /// The password of those that are PKCS#12.
+    pub certificate_password: Option<SecretBytes>,
 }
 
 impl Sources {
@@ -73,6 +80,7 @@ impl Sources {
         Ok(SetupConfig {
             remote: self.remote_setup(&sign_in.settings)?,
             given: self.given(origin),
+            exchange_audience: exchange_audience(&sign_in.settings.authority),
             several_tenants: self.merged.tenant_id.as_deref().is_some_and(|tenant| ALIASES.contains(&tenant)),
             sign_in,
             client_id,
@@ -83,11 +91,19 @@ impl Sources {
 
     fn remote_setup(&self, settings: &Settings) -> Result<Option<RemoteSetup>, ConfigError> {
         let values = self.serve.values()?;
-        let Some(public_url) = values.public_url else { return Ok(None) };
+        let Some(public_url) = values.public_url.clone() else { return Ok(None) };
         let servers = self.behind(settings)?.settings();
         let endpoints = mcp_paths(&servers).into_iter().map(|path| format!("{public_url}{path}")).collect();
-        let certificates = values.certificate_file.iter().map(PathBuf::from).collect();
-        Ok(Some(RemoteSetup { public_url, endpoints, scope: values.required_scope, certificates }))
+        one_place_for_the_certificate(&values)?;
+        let password = self.environment.get(ServeLayer::CERTIFICATE_PASSWORD);
+        Ok(Some(RemoteSetup {
+            certificates: values.certificate_file.iter().map(PathBuf::from).collect(),
+            are_certificates_given: self.origins.contains(&("certificate-file", Origin::Flag)),
+            certificate_password: password.map(|password| SecretBytes::new(password.into_bytes())),
+            public_url,
+            endpoints,
+            scope: values.required_scope,
+        }))
     }
 
     /// The settings of the command line that a server needs as well.
@@ -108,5 +124,32 @@ impl Sources {
         ];
         let given = all.into_iter().filter(|(name, _)| origin(name) == Some(Origin::Flag));
         given.filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HostLayer;
+
+    const CLIENT: &str = "22222222-2222-2222-2222-22222222aaaa";
+
+    fn setup(flags: Layer, serve: ServeLayer) -> SetupConfig {
+        let host = HostLayer { config: Some("/none/entra-mcp.toml".into()), ..HostLayer::default() };
+        let environment = Environment::of(&[("HOME", "/home/u")]);
+        Sources::read_setup(Layer { host, ..flags }, serve, environment).unwrap().setup(CLIENT).unwrap()
+    }
+
+    #[test]
+    fn federated_credentials_are_for_the_audience_that_serve_asks_for_in_each_cloud() {
+        use crate::config::Cloud;
+        for (cloud, expected) in [
+            (Cloud::Public, "api://AzureADTokenExchange"),
+            (Cloud::UsGovernment, "api://AzureADTokenExchangeUSGov"),
+            (Cloud::China, "api://AzureADTokenExchangeChina"),
+        ] {
+            let flags = Layer { cloud: Some(cloud), ..Layer::default() };
+            assert_eq!(setup(flags, ServeLayer::default()).exchange_audience, expected);
+        }
     }
 }

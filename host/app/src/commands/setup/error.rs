@@ -1,5 +1,6 @@
 //! Why `setup` stops, in sentences that say what to do.
 
+use entra_mcp_plugin::client_credential::CertificateFault;
 use http::StatusCode;
 
 use super::{ASSIGNS_ROLES, GRANTS_CONSENT, Kind, WRITES_APPLICATIONS};
@@ -110,6 +111,9 @@ pub enum SetupError {
         /// What belongs into it.
         lines: Vec<String>,
     },
+    /// A certificate cannot be registered.
+    #[error(transparent)]
+    Certificate(CertificateFault),
     /// There is no person to ask.
     #[error(
         "nothing was changed: there is no terminal to ask at. Pass --yes to do what is shown, or --dry-run to see the requests"
@@ -132,6 +136,7 @@ impl SetupError {
                 | Self::NoRegistration { .. }
                 | Self::NoPermission { .. }
                 | Self::File { .. }
+                | Self::Certificate(_)
                 | Self::NotAsked
         )
     }
