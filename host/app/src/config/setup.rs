@@ -33,7 +33,7 @@ pub struct SetupConfig {
     /// The configured tenant stands for many.
     pub several_tenants: bool,
     /// What of the command line belongs into the file.
-    pub given: Vec<(&'static str, String)>,
+    pub given: Vec<(&'static str, toml::Value)>,
     /// What tokens are for that a federated credential trusts: it depends on the cloud.
     pub exchange_audience: &'static str,
     /// The remote server, if there is to be one.
@@ -107,20 +107,23 @@ impl Sources {
     }
 
     /// The settings of the command line that a server needs as well.
-    fn given(&self, origin: impl Fn(&str) -> Option<Origin>) -> Vec<(&'static str, String)> {
+    fn given(&self, origin: impl Fn(&str) -> Option<Origin>) -> Vec<(&'static str, toml::Value)> {
         let Layer { authority, graph_url, graph_resource, ca_file, cloud, .. } = &self.merged;
-        let absolute =
-            |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
-        let certificate = self.serve.certificate_file.iter().flatten().next().map(|path| absolute(Path::new(path)));
+        let ServeLayer { certificate_file, public_url, required_scope, .. } = &self.serve;
+        let text = |text: &Option<String>| text.clone().map(toml::Value::from);
+        let absolute = |path: &Path| {
+            toml::Value::from(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string())
+        };
+        let list = |files: &Vec<String>| files.iter().map(|file| absolute(Path::new(file))).collect();
         let all = [
-            ("cloud", cloud.map(|cloud| super::setting::name(&cloud))),
-            ("authority", authority.clone()),
-            ("graph-url", graph_url.clone()),
-            ("graph-resource", graph_resource.clone()),
+            ("cloud", cloud.map(|cloud| super::setting::name(&cloud).into())),
+            ("authority", text(authority)),
+            ("graph-url", text(graph_url)),
+            ("graph-resource", text(graph_resource)),
             ("ca-file", ca_file.as_deref().map(absolute)),
-            ("public-url", self.serve.public_url.clone()),
-            ("required-scope", self.serve.required_scope.clone()),
-            ("certificate-file", certificate),
+            ("public-url", text(public_url)),
+            ("required-scope", text(required_scope)),
+            ("certificate-file", certificate_file.as_ref().map(list).map(toml::Value::Array)),
         ];
         let given = all.into_iter().filter(|(name, _)| origin(name) == Some(Origin::Flag));
         given.filter_map(|(name, value)| Some((name, value?))).collect()
