@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use self::error::SetupError;
 use self::file::FileChange;
+use self::identity::Identity;
 use self::plan::{Federated, Plan};
 use super::CommandError;
 use crate::config::{Layer, ServeLayer, SetupConfig, Sources};
@@ -32,6 +33,7 @@ use crate::registration::needs::{Needs, Remote};
 mod clients;
 pub(crate) mod error;
 mod file;
+mod identity;
 mod plan;
 mod steps;
 
@@ -46,6 +48,9 @@ const DEFAULT_ROLES: [&str; 2] = ["Mcp.Reader", "Mcp.Admin"];
 
 /// What the tools for a person's own profile ask Graph with.
 const DEFAULT_PERMISSION: &str = "User.Read";
+
+/// Reads app registrations and service principals.
+pub(crate) const READS_APPLICATIONS: &str = "Application.Read.All";
 
 /// Writes app registrations.
 pub(crate) const WRITES_APPLICATIONS: &str = "Application.ReadWrite.All";
@@ -167,12 +172,13 @@ impl Arguments {
 
 /// Makes or repairs the registration.
 pub async fn run(arguments: &Arguments, sources: &Sources) -> Result<(), CommandError> {
-    let config = sources.setup(arguments.client())?;
+    let mut config = sources.setup(arguments.client())?;
     crate::logging::start(&config.sign_in.host);
     let probe = Probe::new(config.sign_in.ca_file.as_deref()).map_err(CommandError::Usage)?;
     let certificates = certificates(&config)?;
     let token = sign_in(arguments, &config).await?;
-    let graph = Graph::new(&probe, &config.sign_in.settings.graph, &token.token);
+    let base = config.sign_in.settings.graph.clone();
+    let graph = Graph::new(&probe, &base, &token.token);
     let (username, tenant) = (&token.account.username, &token.account.tenant_id);
     console::result(&format!("Signed in as {username} in the tenant {tenant}."));
 
@@ -183,7 +189,14 @@ pub async fn run(arguments: &Arguments, sources: &Sources) -> Result<(), Command
         ..needs(arguments, &config, certificates)
     };
     let found = registration(&graph, arguments, &config, tenant).await?;
-    let federated = federated(arguments, &config, tenant);
+    let identity = match &arguments.managed_identity {
+        Some(id) => Some(Identity::find(&graph, id, tenant).await?),
+        None => None,
+    };
+    let federated = federated(arguments, identity.as_ref(), &config, tenant);
+    if let Some(identity) = &identity {
+        identity.configure(&mut config);
+    }
     let name = arguments.name.as_deref().unwrap_or(DEFAULT_NAME);
     let consent = arguments.grant_admin_consent.then(|| text(&api, "id"));
     // Personal accounts would need more of the registration than servers of organisations do.
@@ -372,16 +385,21 @@ fn document(value: Value) -> Result<Document, SetupError> {
 }
 
 /// The federated credential that is asked for.
-fn federated(arguments: &Arguments, config: &SetupConfig, tenant: &str) -> Option<Federated> {
+fn federated(
+    arguments: &Arguments,
+    identity: Option<&Identity>,
+    config: &SetupConfig,
+    tenant: &str,
+) -> Option<Federated> {
     let of = |name: &str, issuer: String, subject: &String| Federated {
         name: name.to_owned(),
         issuer,
         subject: subject.clone(),
         audience: config.exchange_audience.to_owned(),
     };
-    if let Some(identity) = &arguments.managed_identity {
+    if let Some(identity) = identity {
         let issuer = format!("{}/{tenant}/v2.0", config.sign_in.settings.authority);
-        return Some(of("entra-mcp-managed-identity", issuer, identity));
+        return Some(of("entra-mcp-managed-identity", issuer, &identity.object_id));
     }
     let (issuer, subject) = (arguments.federated_issuer.clone()?, arguments.federated_subject.as_ref()?);
     Some(of("entra-mcp", issuer, subject))

@@ -34,6 +34,8 @@ pub struct SetupConfig {
     pub several_tenants: bool,
     /// What of the command line belongs into the file.
     pub given: Vec<(&'static str, toml::Value)>,
+    /// The user-assigned managed identity that the server asks for.
+    pub managed_identity: Option<String>,
     /// What tokens are for that a federated credential trusts: it depends on the cloud.
     pub exchange_audience: &'static str,
     /// The remote server, if there is to be one.
@@ -81,6 +83,7 @@ impl Sources {
             remote: self.remote_setup(&sign_in.settings)?,
             given: self.given(origin),
             exchange_audience: exchange_audience(&sign_in.settings.authority),
+            managed_identity: self.serve.managed_identity_id.clone(),
             several_tenants: self.merged.tenant_id.as_deref().is_some_and(|tenant| ALIASES.contains(&tenant)),
             sign_in,
             client_id,

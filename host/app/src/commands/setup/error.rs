@@ -89,6 +89,17 @@ pub enum SetupError {
         /// Where it was looked for.
         tenant: String,
     },
+    /// There is no managed identity of that id.
+    #[error(
+        "--managed-identity, {id}, is no managed identity of the tenant {tenant}: pass its object (principal) id, which the \
+         portal shows on the identity's Overview, and not its client id"
+    )]
+    NoIdentity {
+        /// The id.
+        id: String,
+        /// Where it was looked for.
+        tenant: String,
+    },
     /// Graph has no such permission.
     #[error(
         "Microsoft Graph has no {} permission {name:?}: correct {} (names are case-sensitive, such as User.Read.All)",
@@ -134,6 +145,7 @@ impl SetupError {
             self,
             Self::Ambiguous { .. }
                 | Self::NoRegistration { .. }
+                | Self::NoIdentity { .. }
                 | Self::NoPermission { .. }
                 | Self::File { .. }
                 | Self::Certificate(_)
