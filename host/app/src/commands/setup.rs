@@ -28,7 +28,7 @@ use crate::probe::Probe;
 use crate::prompt;
 use crate::registration::document::{Document, SELECTED};
 use crate::registration::graph::{GRAPH_APP_ID, Graph, filter};
-use crate::registration::needs::{Needs, Remote};
+use crate::registration::needs::{Local, Needs, Remote};
 
 mod clients;
 pub(crate) mod error;
@@ -323,7 +323,9 @@ fn needs(arguments: &Arguments, config: &SetupConfig, certificates: Vec<Vec<u8>>
             certificates,
         }
     });
-    Needs { local: arguments.local || remote.is_none(), remote, ..Needs::default() }
+    let is_local = arguments.local || remote.is_none();
+    let local = is_local.then(|| Local::of(&config.sign_in.settings.authority));
+    Needs { local, remote, ..Needs::default() }
 }
 
 /// The certificates in the configured files, DER. Of those that the command line does not name, what cannot be used is

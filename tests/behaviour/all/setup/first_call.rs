@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use super::{ADMIN, ALICE, fresh, registered, setting, setup_as, with, writes};
+use super::{ADMIN, ALICE, broker, fresh, registered, setting, setup_as, with, writes};
 use crate::credentials::kinds::pem;
 use crate::host::commands::Home;
 use crate::host::serve;
@@ -31,7 +31,7 @@ async fn two_commands_lead_from_an_empty_directory_to_the_first_call_of_the_loca
     ran.succeeded();
     let [application] = registered(&home, "entra-mcp").try_into().expect("one registration");
     assert_eq!(setting(&home, "client-id"), application.id);
-    assert_eq!(application.public_redirect_uris, ["http://localhost"]);
+    assert_eq!(application.public_redirect_uris, ["http://localhost".to_owned(), broker(&home)]);
     assert!(application.allow_public_client && !application.without_service_principal);
     assert!(ran.output.contains(r#""command": "entra-mcp""#), "{}", ran.output);
     assert!(!ran.output.contains("auth/callback"), "nothing is said of a remote server: {}", ran.output);

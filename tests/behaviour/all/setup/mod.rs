@@ -56,6 +56,11 @@ fn with<'a>(arguments: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     arguments.iter().map(String::as_str).chain(more.iter().copied()).collect()
 }
 
+/// Where an identity broker receives the answers of this Entra ID.
+fn broker(home: &Home) -> String {
+    format!("{}/common/oauth2/nativeclient", home.emulator().endpoints().authority)
+}
+
 /// The methods of the requests to Graph that change something, since the log was cleared.
 fn writes(home: &Home) -> Vec<String> {
     let control = home.emulator().control();

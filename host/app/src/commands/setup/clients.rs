@@ -19,7 +19,7 @@ pub(super) fn configuration(
         arguments.extend(["--config".to_owned(), file.clone()]);
     }
     let mut parts = vec![format!("\nClient id {app_id}, tenant id {tenant}, written into {file}.")];
-    if needs.local {
+    if needs.local.is_some() {
         let command = format!("entra-mcp {}", shell_words::join(&arguments));
         let server = json!({ "command": "entra-mcp", "args": arguments });
         let mut typed = json!({ "type": "stdio" });
