@@ -200,7 +200,7 @@ pub async fn run(arguments: &Arguments, sources: &Sources) -> Result<(), Command
     let name = arguments.name.as_deref().unwrap_or(DEFAULT_NAME);
     let consent = arguments.grant_admin_consent.then(|| text(&api, "id"));
     // Personal accounts would need more of the registration than servers of organisations do.
-    let audience = if config.several_tenants { "AzureADMultipleOrgs" } else { "AzureADMyOrg" };
+    let audience = if config.several_tenants.is_some() { "AzureADMultipleOrgs" } else { "AzureADMyOrg" };
     let mut plan = Plan::new(&needs, (name, audience), found, &mut new_id()?);
     plan.complete(&graph, &needs, federated, consent).await?;
     let file = FileChange::new(&config, plan.app_id(), tenant)?;

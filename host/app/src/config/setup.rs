@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::secret_store::SecretBytes;
 
-use super::layer::{Layer, Values};
+use super::endpoints::{Endpoints, one_tenant};
+use super::layer::Layer;
 use super::serve::{ServeLayer, exchange_audience, mcp_paths, one_place_for_the_certificate};
 use super::store::{StoreLayer, StoreName, StoreOf};
 use super::{Config, ConfigError, Environment, Origin, Sources};
@@ -30,8 +31,8 @@ pub struct SetupConfig {
     pub file: PathBuf,
     /// Whether it is the one that is read where none is named.
     pub is_default_file: bool,
-    /// The configured tenant stands for many.
-    pub several_tenants: bool,
+    /// The configured tenant, if it stands for many.
+    pub several_tenants: Option<String>,
     /// What of the command line belongs into the file.
     pub given: Vec<(&'static str, toml::Value)>,
     /// The user-assigned managed identity that the server asks for.
@@ -69,8 +70,9 @@ impl Sources {
     pub fn setup(&self, client: &str) -> Result<SetupConfig, ConfigError> {
         let mut layer = self.merged.clone();
         let client_id = layer.client_id.replace(client.to_owned());
-        let Values { tenant_id, .. } = layer.values()?;
-        if tenant_id.is_none() && layer.authority.is_none() {
+        let values = layer.values()?;
+        let tenant = one_tenant(values.tenant_id.clone(), Endpoints::new(&values)?.tenant_of_authority)?;
+        if tenant.is_none() {
             layer.tenant_id = Some(TENANT_OF_THE_PERSON.to_owned());
         }
         layer.storage = StoreLayer { store: Some(StoreName::memory()), ..StoreLayer::default() };
@@ -81,10 +83,10 @@ impl Sources {
         let is_default_file = self.folders.config.as_ref().is_some_and(|folder| folder.join("config.toml") == file);
         Ok(SetupConfig {
             remote: self.remote_setup(&sign_in.settings)?,
-            given: self.given(origin),
+            given: self.given(&sign_in.settings, origin),
             exchange_audience: exchange_audience(&sign_in.settings.authority),
             managed_identity: self.serve.managed_identity_id.clone(),
-            several_tenants: self.merged.tenant_id.as_deref().is_some_and(|tenant| ALIASES.contains(&tenant)),
+            several_tenants: tenant.filter(|tenant| ALIASES.contains(&tenant.as_str())),
             sign_in,
             client_id,
             file,
@@ -110,7 +112,7 @@ impl Sources {
     }
 
     /// The settings of the command line that a server needs as well.
-    fn given(&self, origin: impl Fn(&str) -> Option<Origin>) -> Vec<(&'static str, toml::Value)> {
+    fn given(&self, settings: &Settings, origin: impl Fn(&str) -> Option<Origin>) -> Vec<(&'static str, toml::Value)> {
         let Layer { authority, graph_url, graph_resource, ca_file, cloud, .. } = &self.merged;
         let ServeLayer { certificate_file, public_url, required_scope, .. } = &self.serve;
         let text = |text: &Option<String>| text.clone().map(toml::Value::from);
@@ -120,7 +122,8 @@ impl Sources {
         let list = |files: &Vec<String>| files.iter().map(|file| absolute(Path::new(file))).collect();
         let all = [
             ("cloud", cloud.map(|cloud| super::setting::name(&cloud).into())),
-            ("authority", text(authority)),
+            // Without the tenant that may be in it: that is a setting of its own.
+            ("authority", authority.as_ref().map(|_| settings.authority.as_str().into())),
             ("graph-url", text(graph_url)),
             ("graph-resource", text(graph_resource)),
             ("ca-file", ca_file.as_deref().map(absolute)),
@@ -144,6 +147,29 @@ mod tests {
         let host = HostLayer { config: Some("/none/entra-mcp.toml".into()), ..HostLayer::default() };
         let environment = Environment::of(&[("HOME", "/home/u")]);
         Sources::read_setup(Layer { host, ..flags }, serve, environment).unwrap().setup(CLIENT).unwrap()
+    }
+
+    #[test]
+    fn the_tenant_is_that_of_the_person_unless_a_setting_or_the_authority_names_one() {
+        let tenant = |tenant: Option<&str>, authority: Option<&str>| {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            let flags = Layer { tenant_id: own(tenant), authority: own(authority), ..Layer::default() };
+            setup(flags, ServeLayer::default()).sign_in.settings.tenant
+        };
+        assert_eq!(tenant(None, None), "organizations");
+        assert_eq!(tenant(None, Some("http://127.0.0.1:1")), "organizations");
+        assert_eq!(tenant(None, Some("http://127.0.0.1:1/contoso.example")), "contoso.example");
+        assert_eq!(tenant(Some("contoso.example"), Some("http://127.0.0.1:1")), "contoso.example");
+    }
+
+    #[test]
+    fn an_authority_is_written_without_the_tenant_in_it_and_one_that_stands_for_many_is_kept() {
+        for (named, many) in [("contoso.example", None), ("organizations", Some("organizations"))] {
+            let authority = Some(format!("https://login.microsoftonline.com/{named}"));
+            let config = setup(Layer { authority, ..Layer::default() }, ServeLayer::default());
+            assert_eq!(config.given, [("authority", "https://login.microsoftonline.com".into())]);
+            assert_eq!(config.several_tenants.as_deref(), many);
+        }
     }
 
     #[test]

@@ -40,6 +40,24 @@ async fn two_commands_lead_from_an_empty_directory_to_the_first_call_of_the_loca
 }
 
 #[tokio::test]
+async fn without_a_tenant_it_is_that_of_the_person_and_the_file_names_it() {
+    let home = Home::new().await;
+    let at = home.emulator().endpoints();
+    let file = home.path().join("fresh.toml").display().to_string();
+    let arguments = ["--config", &file, "--authority", &at.authority, "--graph-url", &at.graph, "--yes"];
+    let ran = setup_as(&home, ALICE, &arguments).await;
+    ran.succeeded();
+    let signed_in = format!("Signed in as {ALICE} in the tenant {}.", at.tenant_id);
+    assert!(ran.output.contains(&signed_in), "{}", ran.output);
+    assert_eq!(setting(&home, "tenant-id"), at.tenant_id);
+    assert_eq!(local_profile(&home).await["displayName"], "Alice Anderson");
+    // The second run finds the tenant in the file.
+    home.emulator().control().clear_requests();
+    setup_as(&home, ALICE, &arguments).await.succeeded();
+    assert_eq!(writes(&home), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_device_code_signs_in_too_and_its_token_is_kept_nowhere() {
     let home = Home::new().await;
     let script = entra_mcp_emulator::DeviceScript {

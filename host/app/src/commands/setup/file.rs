@@ -36,10 +36,8 @@ impl<'a> FileChange<'a> {
         };
         let text = old.clone().unwrap_or_default();
         let present: Table = text.parse().unwrap_or_default();
-        let mut wanted = vec![("client-id", Value::from(app_id.unwrap_or(NEW)))];
-        if !config.several_tenants {
-            wanted.insert(0, ("tenant-id", Value::from(tenant)));
-        }
+        let tenant = config.several_tenants.as_deref().unwrap_or(tenant);
+        let mut wanted = vec![("tenant-id", tenant.into()), ("client-id", app_id.unwrap_or(NEW).into())];
         wanted.extend(config.given.iter().map(|(name, value)| (*name, with_known(present.get(*name), value))));
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut changes = Vec::new();
