@@ -37,8 +37,12 @@ mod identity;
 mod plan;
 mod steps;
 
-/// The Azure CLI as an application: a public client that every tenant knows, with the permissions that are needed.
+/// The Azure CLI as an application: a public client that every tenant knows, with the permissions that writing takes.
 const AZURE_CLI: &str = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
+
+/// Microsoft Graph Command Line Tools: a public client to which any permission of Graph can be consented. Entra ID gives the
+/// Azure CLI none that only reads app registrations (AADSTS65002).
+const GRAPH_COMMAND_LINE: &str = "14d82eec-204b-4c2f-b7e8-296a70dab67e";
 
 /// The name of the registration, unless another one is given.
 const DEFAULT_NAME: &str = "entra-mcp";
@@ -55,6 +59,9 @@ pub(crate) const READS_APPLICATIONS: &str = "Application.Read.All";
 /// Writes app registrations.
 pub(crate) const WRITES_APPLICATIONS: &str = "Application.ReadWrite.All";
 
+/// Reads consent for the organisation.
+pub(crate) const READS_CONSENT: &str = "DelegatedPermissionGrant.Read.All";
+
 /// Consents for the organisation.
 pub(crate) const GRANTS_CONSENT: &str = "DelegatedPermissionGrant.ReadWrite.All";
 
@@ -70,7 +77,7 @@ pub struct Arguments {
     /// Ask nothing: do what is shown
     #[arg(long)]
     yes: bool,
-    /// Show the requests that would change something, and send none of them
+    /// Show the requests that would change something, and send none of them. This takes permissions to read only
     #[arg(long)]
     dry_run: bool,
     /// Name of the registration [default: entra-mcp]
@@ -107,7 +114,8 @@ pub struct Arguments {
     /// The subject of these tokens
     #[arg(long, value_name = "TEXT", requires = "federated_issuer")]
     federated_subject: Option<String>,
-    /// Public client to sign in to for this command [default: the Azure CLI]
+    /// Public client to sign in to for this command [default: the Azure CLI; with --dry-run, Microsoft Graph Command Line
+    /// Tools]
     #[arg(long, value_name = "GUID")]
     setup_client_id: Option<String>,
     #[command(flatten)]
@@ -166,7 +174,21 @@ impl Arguments {
 
     /// The client to sign in to.
     fn client(&self) -> &str {
-        self.setup_client_id.as_deref().unwrap_or(AZURE_CLI)
+        let default = if self.dry_run { GRAPH_COMMAND_LINE } else { AZURE_CLI };
+        self.setup_client_id.as_deref().unwrap_or(default)
+    }
+
+    /// The permissions of Graph that this run takes, and no more.
+    fn permissions(&self) -> Vec<&'static str> {
+        let (applications, consent) = match self.dry_run {
+            true => (READS_APPLICATIONS, READS_CONSENT),
+            false => (WRITES_APPLICATIONS, GRANTS_CONSENT),
+        };
+        let assigns = self.grant_admin_consent && !self.graph_app_permission.is_empty() && !self.dry_run;
+        let mut names = vec![applications];
+        names.extend(self.grant_admin_consent.then_some(consent));
+        names.extend(assigns.then_some(ASSIGNS_ROLES));
+        names
     }
 }
 
@@ -245,10 +267,7 @@ fn agree(arguments: &Arguments) -> Result<(), SetupError> {
 async fn sign_in(arguments: &Arguments, config: &SetupConfig) -> Result<AccessToken, CommandError> {
     let sign_in = &config.sign_in;
     let settings = sign_in.settings.clone();
-    let mut names = vec![WRITES_APPLICATIONS];
-    names.extend(arguments.grant_admin_consent.then_some(GRANTS_CONSENT));
-    let assigns = arguments.grant_admin_consent && !arguments.graph_app_permission.is_empty();
-    names.extend(assigns.then_some(ASSIGNS_ROLES));
+    let names = arguments.permissions();
     let scopes: Vec<_> = names.iter().map(|name| format!("{}/{name}", settings.graph_resource)).collect();
     let clock = std::sync::Arc::new(SystemClock::new());
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(Error::from)?;
@@ -262,7 +281,8 @@ async fn sign_in(arguments: &Arguments, config: &SetupConfig) -> Result<AccessTo
         .code_cache(sign_in.host.code_cache.clone())
         .build()?;
     let permissions = names.join(" and ");
-    console::notice(&format!("Sign in with an account that may register applications (permission {permissions})."));
+    let may = if arguments.dry_run { "read app registrations" } else { "register applications" };
+    console::notice(&format!("Sign in with an account that may {may} (permission {permissions})."));
     let refused = |error: Error| match error {
         Error::SignIn(error) => {
             CommandError::Setup(SetupError::SignIn { message: error.message, permissions: permissions.clone() })
@@ -277,7 +297,7 @@ async fn sign_in(arguments: &Arguments, config: &SetupConfig) -> Result<AccessTo
 async fn graph_api(graph: &Graph<'_>) -> Result<Value, SetupError> {
     let path = format!("/servicePrincipals(appId='{GRAPH_APP_ID}')?$select=id,appId,oauth2PermissionScopes,appRoles");
     let principal = graph.get(&path).await;
-    principal.map_err(SetupError::during("read the permissions of Microsoft Graph", WRITES_APPLICATIONS))
+    principal.map_err(SetupError::during("read the permissions of Microsoft Graph", READS_APPLICATIONS))
 }
 
 /// Which permissions are meant: those on behalf of a person, or those of an application for itself.
@@ -351,7 +371,7 @@ async fn registration(
     config: &SetupConfig,
     tenant: &str,
 ) -> Result<Option<Document>, SetupError> {
-    let during = || SetupError::during("read app registrations", WRITES_APPLICATIONS);
+    let during = || SetupError::during("read app registrations", READS_APPLICATIONS);
     let configured = config.client_id.as_ref().filter(|_| arguments.name.is_none()).map(|(id, _)| id);
     if let Some(id) = arguments.app_id.as_ref().or(configured) {
         let path = format!("/applications(appId='{id}'){SELECTED}");

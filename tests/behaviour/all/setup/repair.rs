@@ -1,6 +1,6 @@
 //! What a second run does: nothing where all is well, and exactly what is wrong otherwise.
 
-use entra_mcp_emulator::Application;
+use entra_mcp_emulator::{Application, Endpoint};
 
 use super::{ADMIN, ALICE, answered, broker, fresh, registered, setting, setup_as, with, writes};
 use crate::host::commands::Home;
@@ -50,6 +50,13 @@ async fn a_dry_run_shows_the_requests_and_sends_none() {
     }
     assert!(ran.output.contains("Nothing was changed (--dry-run)."), "{}", ran.output);
     assert_eq!(writes(&home), [""; 0]);
+    // It could not have written anything either.
+    let said = "Sign in with an account that may read app registrations (permission Application.Read.All and \
+                DelegatedPermissionGrant.Read.All).";
+    assert!(ran.log.contains(said), "{}", ran.log);
+    let requests = home.emulator().control().requests(Endpoint::Authorize);
+    let asked: Vec<_> = requests.iter().filter_map(|request| request.query("scope")).collect();
+    assert!(!asked.is_empty() && asked.iter().all(|scope| !scope.contains("Write")), "{asked:?}");
     assert!(registered(&home, "entra-mcp").is_empty() && !home.path().join("fresh.toml").exists());
 }
 

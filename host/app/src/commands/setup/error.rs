@@ -3,7 +3,7 @@
 use entra_mcp_plugin::client_credential::CertificateFault;
 use http::StatusCode;
 
-use super::{ASSIGNS_ROLES, GRANTS_CONSENT, Kind, WRITES_APPLICATIONS};
+use super::{ASSIGNS_ROLES, GRANTS_CONSENT, Kind, READS_APPLICATIONS, READS_CONSENT, WRITES_APPLICATIONS};
 use crate::registration::graph::{GraphFault, Refused};
 
 /// Why the registration was not made or repaired.
@@ -188,6 +188,9 @@ fn right(action: &str, permission: &str) -> &'static str {
         ("register the application", WRITES_APPLICATIONS) => {
             "an account with the role Application Developer, or that Users can register applications is set to Yes under \
              Entra ID > Users > User settings"
+        }
+        (_, READS_APPLICATIONS | READS_CONSENT) => {
+            "an account that may read the directory, such as one with the role Directory Readers"
         }
         (_, GRANTS_CONSENT) => {
             "an account with the role Privileged Role Administrator or Cloud Application Administrator"

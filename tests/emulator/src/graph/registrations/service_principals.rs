@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Api, Asked, Key, READ, WRITE, application, conflict, created, refused, text, undeclared, wrong_method};
-use crate::config::{Application, GRAPH_APP_ID, ManagedIdentity, User};
+use crate::config::{Application, GRAPH_APP_ID, MICROSOFT_SERVICES, ManagedIdentity, User};
 use crate::graph::GraphError;
 use crate::http::Reply;
 use crate::random::derived_guid;
@@ -148,7 +148,7 @@ fn document(asked: Asked<'_>, id: &str) -> Value {
         "appOwnerOrganizationId": match (identity, application) {
             (Some(_), _) => None,
             (None, Some(application)) => Some(application.tenant.as_str()),
-            (None, None) => Some("f8cdef31-a31e-4b4a-93e4-5f571e91255a"),
+            (None, None) => Some(MICROSOFT_SERVICES),
         },
     })
 }
