@@ -30,7 +30,7 @@ fn are_of_the_local_server(ran: &Ran, arguments: &[&str]) {
     assert_eq!(document(ran, CLAUDE_DESKTOP), json!({ "mcpServers": { "entra": server } }));
     let server = json!({ "type": "stdio", "command": "entra-mcp", "args": arguments });
     assert_eq!(document(ran, VS_CODE), json!({ "servers": { "entra": server } }));
-    let expected = [&["npx", "@modelcontextprotocol/inspector", "--", "entra-mcp"], arguments].concat();
+    let expected = [&["npx", "@modelcontextprotocol/inspector", "--", "entra-mcp"][..], arguments].concat();
     assert_eq!(words(ran, "MCP Inspector"), expected);
 }
 

@@ -104,7 +104,7 @@ async fn a_certificate_of_the_file_that_cannot_be_used_stands_in_the_way_of_no_o
     std::fs::write(home.path().join("fresh.toml"), "certificate-file = [\"/none/client.pem\"]\n").unwrap();
     let ran = setup(&home, &["--yes"]).await;
     assert!(ran.succeeded().log.contains(&format!("Not registered: {expected}.")), "{}", ran.log);
-    assert_eq!(certificates(&home), [[0; 0]; 0]);
+    assert!(certificates(&home).is_empty());
     assert!(ran.output.contains("still needs something to prove"), "{}", ran.output);
 }
 
