@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// The tenant of personal Microsoft accounts; the same in every cloud.
 pub const CONSUMERS_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+/// The directory in which Microsoft's own applications are at home. No person can consent to more for them.
+pub(crate) const MICROSOFT_SERVICES: &str = "f8cdef31-a31e-4b4a-93e4-5f571e91255a";
 /// Microsoft Graph's application id; the same in every tenant.
 pub const GRAPH_APP_ID: &str = "00000003-0000-0000-c000-000000000000";
 

@@ -31,6 +31,7 @@ use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, i
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 pub use self::credential::{CredentialConfig, CredentialName, SecretSource};
+pub(super) use self::credential::{exchange_audience, one_place_for_the_certificate};
 pub use self::gateway::ForwardedHeaderName;
 pub(super) use self::gateway::OWN_PATHS;
 pub use self::token_mode::TokenModeName;

@@ -12,7 +12,7 @@ use crate::config::ServeConfig;
 use crate::probe::Probe;
 use crate::registration::document::{Document, SELECTED};
 use crate::registration::graph::{GRAPH_APP_ID, Graph, GraphFault, filter};
-use crate::registration::needs::{Lack, Needs, Remote};
+use crate::registration::needs::{Lack, Local, Needs, Remote};
 
 const ID: &str = "registration";
 const CONSENT: &str = "consent";
@@ -83,7 +83,8 @@ async fn look(graph: &Graph<'_>, settings: &Settings, http: &HttpSettings) -> Re
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let profile = scopes.filter(|scope| text(scope, "value") == PROFILE_PERMISSION);
     let permissions = profile.map(|scope| (PROFILE_PERMISSION.to_owned(), text(scope, "id"))).take(1).collect();
-    let needs = Needs { local: false, remote: Some(remote(settings, http)), permissions, app_permissions: Vec::new() };
+    let local = Local::is_served_by(&document).then(|| Local::of(&settings.authority));
+    let needs = Needs { local, remote: Some(remote(settings, http)), permissions, app_permissions: Vec::new() };
     let mut findings: Vec<_> =
         needs.lacks(&document).into_iter().filter(|lack| is_needed(lack, http)).map(|lack| finding(&lack)).collect();
     if findings.is_empty() {
