@@ -43,6 +43,7 @@ mod egress;
 mod error;
 mod limits;
 mod loaded;
+mod places;
 mod scrub;
 mod serve;
 mod server;

@@ -64,7 +64,7 @@ pub struct ToolComponentSettings {
     pub max_time: Duration,
     /// Longest answer in bytes.
     pub max_answer_bytes: usize,
-    /// Most concurrent calls. Further ones are refused as unavailable.
+    /// Most concurrent calls, of which one caller of tools has half at most. Further ones are refused as unavailable.
     pub max_concurrent: usize,
 }
 

@@ -102,18 +102,25 @@ fn problem(component: Vec<u8>) -> LoadProblem {
     ToolComponents::builder(Arc::new(NoTokens)).load(vec![settings(component)]).unwrap_err().problem
 }
 
-async fn called(tools: &ToolComponents, arguments: &str) -> Result<Content, ProviderError> {
-    let caller = ToolCaller {
+fn caller(object_id: &str) -> ToolCaller {
+    ToolCaller {
         tenant_id: "tenant".to_owned(),
-        object_id: "alice".to_owned(),
+        object_id: object_id.to_owned(),
         client_id: String::new(),
         kind: PrincipalKind::User,
         scopes: vec!["Tools.Use".to_owned()],
         roles: Vec::new(),
         correlation_id: "c0ffee".to_owned(),
-    };
-    let (server, name) = ("mail".to_owned(), "echo".to_owned());
-    tools.call(ToolCall { server, name, arguments: arguments.to_owned(), caller, handle: "alice".to_owned() }).await
+    }
+}
+
+async fn called(tools: &ToolComponents, arguments: &str) -> Result<Content, ProviderError> {
+    called_by(tools, caller("alice"), arguments).await
+}
+
+async fn called_by(tools: &ToolComponents, caller: ToolCaller, arguments: &str) -> Result<Content, ProviderError> {
+    let (server, name, handle) = ("mail".to_owned(), "echo".to_owned(), caller.object_id.clone());
+    tools.call(ToolCall { server, name, arguments: arguments.to_owned(), caller, handle }).await
 }
 
 #[track_caller]
@@ -243,10 +250,24 @@ async fn an_answer_beyond_the_bound_is_refused() {
 #[tokio::test]
 async fn calls_beyond_the_bound_are_unavailable() {
     let tools = loaded(ToolComponentSettings { max_concurrent: 1, ..settings(closed(ECHO)) });
-    let place = tools.servers["mail"].admit("alice").unwrap();
+    let place = tools.servers["mail"].admit(None, "alice").unwrap();
     assert!(matches!(called(&tools, "").await, Err(ProviderError::Unavailable(_))));
     drop(place);
     assert_text(called(&tools, "a").await, "a");
+}
+
+#[tokio::test]
+async fn a_caller_with_slow_calls_keeps_no_other_caller_out() {
+    let tools = loaded(ToolComponentSettings { max_concurrent: 4, ..settings(closed(ECHO)) });
+    let server = &tools.servers["mail"];
+    let mallory = caller("mallory");
+    let slow = [(); 2].map(|()| server.admit(Some(&mallory), "mallory").unwrap());
+    let refused = called_by(&tools, mallory, "a").await;
+    let said = matches!(&refused, Err(ProviderError::Unavailable(reason)) if reason == "the caller has taken its 2 places for calls of \"mail\"");
+    assert!(said, "{refused:?}");
+    assert_text(called(&tools, "a").await, "a");
+    drop(slow);
+    assert_text(called_by(&tools, caller("mallory"), "a").await, "a");
 }
 
 #[tokio::test]
@@ -292,7 +313,7 @@ async fn a_component_is_described_with_what_it_is_granted() {
             "requests to https://public.example/a/, without a token",
             "the variables TOKEN",
             "no files, no sockets, no standard input",
-            "at most 64 MiB of memory, 30 s, an answer of 1024 KiB, 64 calls at the same time",
+            "at most 64 MiB of memory, 30 s, an answer of 1024 KiB, 64 calls at the same time, 32 of them of one caller",
             "an instance of its own for each call",
         ]
     );
