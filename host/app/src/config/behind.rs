@@ -33,8 +33,8 @@ settings! {
         /// repeated
         upstream: Vec<UpstreamEntry>, value("URL");
         /// The command of an MCP server on standard input and output to protect, for the command `serve`; each caller has a
-        /// process of its own; in the configuration file `command` of an `[[upstream]]`; may be repeated, in the variable one
-        /// a line
+        /// process of its own, in the current directory; in the configuration file `command` of an `[[upstream]]`; may be
+        /// repeated, in the variable one a line
         upstream_command: CommandLines, value("COMMAND"), not_in_file();
     }
 }
