@@ -17,21 +17,26 @@ mod tools;
 mod upstream;
 mod variables;
 
-pub use egress::{EgressConfig, EgressEntry, TokenChoice};
-pub use names::Place;
-pub use tools::{ToolsConfig, ToolsEntry};
+pub use egress::{EgressConfig, EgressEntry, GivenEgress, TokenChoice};
+pub use names::{Place, is_name};
+pub use tools::{ToolsConfig, ToolsEntry, name_of};
 pub use upstream::{CommandLines, IdentityName, ProcessConfig, UpstreamConfig, UpstreamEntry, UpstreamTarget};
 pub use variables::{VariableEntries, Variables};
 
 settings! {
     /// What one source says about the MCP servers that the program protects.
     pub struct BehindLayer checked as BehindValues, under "MCP servers to protect" {
-        /// A component with tools, which gets no token and reaches nothing: the configuration file says as `[[tools]]`
-        /// where its requests may go; may be repeated. Its tools take the place of the program's own
+        /// A component with tools, which take the place of the program's own. It gets no token and reaches nothing but what
+        /// `--egress` says, or the `[[tools]]` of the same file in the configuration file; may be repeated
         tools: Vec<ToolsEntry>, value("FILE");
         /// An MCP server over HTTP to protect, for the command `serve`; in the configuration file `[[upstream]]`; may be
         /// repeated
         upstream: Vec<UpstreamEntry>, value("URL");
+        /// Where the requests of the only tool component may go, and the permissions of its caller that they get a token for:
+        /// those of Microsoft Graph as `Mail.Read`, those of another API as `api://contoso/Orders.Read`; several separated by
+        /// commas; in the configuration file `egress` of a `[[tools]]`, which a flag replaces; may be repeated, in the variable
+        /// a JSON list
+        egress: GivenEgress, value("URL=SCOPE"), not_in_file();
         /// The command of an MCP server on standard input and output to protect, for the command `serve`; each caller has a
         /// process of its own, in the current directory; in the configuration file `command` of an `[[upstream]]`; may be
         /// repeated, in the variable one a line
@@ -60,7 +65,10 @@ pub struct Behind {
 
 impl Behind {
     pub(super) fn new(values: BehindValues, context: &Context<'_>) -> Result<Self, ConfigError> {
-        let tools = values.tools.unwrap_or_default();
+        let mut tools = values.tools.unwrap_or_default();
+        if let Some(GivenEgress(egress)) = values.egress {
+            grant_only(&mut tools, egress)?;
+        }
         let commands = values.upstream_command.unwrap_or_default().entries()?;
         let upstreams: Vec<_> = values.upstream.into_iter().flatten().chain(commands).collect();
         let mut names = Names::new(tools.len().saturating_add(upstreams.len()));
@@ -97,7 +105,33 @@ impl Behind {
     }
 }
 
-/// A line for each server about callers that no rule restricts, or that no rule lets in.
+impl BehindLayer {
+    /// With what the configuration file says about the tool components that are named here.
+    pub(super) fn completed(self, file: &Self) -> Self {
+        let known = file.tools.as_deref().unwrap_or_default();
+        Self { tools: self.tools.map(|named| ToolsEntry::completed(named, known)), ..self }
+    }
+}
+
+/// Gives the only tool component its destinations.
+fn grant_only(tools: &mut [ToolsEntry], egress: Vec<EgressEntry>) -> Result<(), ConfigError> {
+    match tools {
+        [only] => {
+            only.egress = egress;
+            Ok(())
+        }
+        [] => Err(ConfigError::Conflict(
+            "--egress says where the requests of a tool component may go, and there is none: name one with --tools"
+                .into(),
+        )),
+        several => Err(ConfigError::Conflict(format!(
+            "--egress is for the only tool component, and there are {}: write egress into the [[tools]] of each",
+            several.len()
+        ))),
+    }
+}
+
+/// A line for each server: what of it no rule restricts, and who may use that; or that no rule lets a caller in.
 pub fn openness(servers: &[ServerSettings], rules: &[ToolRule], deny_unlisted: bool) -> Vec<String> {
     let unruled = servers
         .iter()

@@ -67,8 +67,7 @@ impl Names {
         path: Option<String>,
         title: Option<String>,
     ) -> Result<Place, ConfigError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
+        if !is_name(&name) {
             return Err(invalid(
                 keys.name,
                 &name,
@@ -102,6 +101,12 @@ impl Names {
 
 fn check_path(key: &'static str, path: String) -> Result<String, ConfigError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+/// Whether a server may be called so.
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(plain)
+}
+
     // A segment that begins with a dot is either no segment (`..`) or one of this server's own (`.well-known`).
     let segment = |segment: &str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(plain);
     let is_path = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{Config, HostLayer, Layer, ServeConfig, ServeLayer, Sources};
 
+mod flags;
+
 const CRM: &str = "[[upstream]]\nname = 'crm'\nurl = 'http://127.0.0.1:8000/mcp'\n";
 
 /// A folder with a configuration file and two components. `{}` in the file stands for the folder.
@@ -86,31 +88,6 @@ fn command(lines: &str) -> String {
 fn without_servers_the_component_serves_its_own_tools() {
     let config = Setup::new("").serve().unwrap();
     assert!(config.common.behind.is_empty() && config.common.settings.servers.is_empty());
-}
-
-#[test]
-fn a_component_of_a_flag_is_the_only_server_and_is_granted_nothing() {
-    let mut setup = Setup::new("");
-    setup.behind.tools = Some(vec![ToolsEntry::bare(setup.file("Order_Tools.wasm"))]);
-    let behind = setup.serve().unwrap().common.behind;
-    let [tools] = behind.tools.as_slice() else { panic!("{behind:?}") };
-    assert_eq!((tools.place.name.as_str(), tools.place.path.as_str()), ("order-tools", "/mcp"));
-    assert_eq!((tools.egress.len(), tools.reuse, tools.is_bare), (0, false, true));
-    assert_eq!((tools.max_memory_bytes, tools.max_answer_bytes), (64 * 1024 * 1024, 1024 * 1024));
-    assert_eq!((tools.max_time, tools.max_concurrent), (Duration::from_secs(30), 64));
-    let (line, block) = tools.bare_advice().unwrap();
-    assert_eq!(
-        line,
-        format!(
-            "the tools of order-tools get no token and reach nothing, because {} is named without its destinations: in \
-             place of --tools, write into the configuration file",
-            tools.file.display()
-        )
-    );
-    // The block is what it says: a configuration that gives the tools a destination.
-    let of_block = load(&block).unwrap();
-    assert_eq!(of_block.tools[0].egress[0].permissions, ["https://graph.microsoft.com/User.Read"]);
-    assert_eq!((&of_block.tools[0].file, of_block.tools[0].bare_advice()), (&tools.file, None));
 }
 
 #[test]
@@ -444,20 +421,10 @@ fn an_upstream_is_reached_by_url_or_by_command() {
 }
 
 #[test]
-fn a_command_of_a_flag_is_split_as_by_a_shell() {
-    let mut setup = Setup::new("");
-    setup.behind.upstream_command = Some(CommandLines(vec![r#"python "my server.py" --name='a b' c\ d"#.into()]));
-    let behind = setup.serve().unwrap().common.behind;
-    let UpstreamTarget::Process(process) = &behind.upstreams[0].target else { panic!("{behind:?}") };
-    assert_eq!(process.command, ["python", "my server.py", "--name=a b", "c d"]);
-    // An argument may be a secret.
-    assert!(!format!("{behind:?}").contains("my server"));
-
-    setup.behind.upstream_command = Some(CommandLines(vec!["python 'server.py".into()]));
-    assert_eq!(
-        setup.serve().unwrap_err().to_string(),
-        r#"upstream-command is "python 'server.py", but a command is expected whose quotation marks are closed"#
-    );
+fn the_longest_wait_for_an_answer_leaves_a_minute_of_the_permission_for_the_answer() {
+    let behind = load(&crm("max-seconds-to-answer = 540")).unwrap();
+    let rest = entra_mcp_gate::gate::PERMITTED.saturating_sub(behind.upstreams[0].max_time_to_answer);
+    assert_eq!(rest, Duration::from_secs(60));
 }
 
 #[test]
