@@ -414,7 +414,8 @@ fn an_upstream_is_reached_by_url_or_by_command() {
             command("max-processes = 2\nmax-processes-per-person = 3"),
             r#"upstream.max-processes-per-person is "3", but 1 to 2 is expected"#,
         ),
-        (crm("max-seconds-to-answer = 0"), r#"upstream.max-seconds-to-answer is "0", but 1 to 3600 is expected"#),
+        (crm("max-seconds-to-answer = 0"), r#"upstream.max-seconds-to-answer is "0", but 1 to 540 is expected"#),
+        (crm("max-seconds-to-answer = 541"), r#"upstream.max-seconds-to-answer is "541", but 1 to 540 is expected"#),
     ] {
         assert_eq!(refusal(&file), expected, "{file}");
     }

@@ -34,10 +34,10 @@ const PROCESSES: RangeInclusive<u32> = 1..=1024;
 /// Processes of one caller, each for a session, unless set otherwise.
 const DEFAULT_MAX_PROCESSES_PER_PERSON: u32 = 4;
 
-/// Time until an answer begins, unless set otherwise, and bounds of it. An hour is for tools that work that long before
-/// they say anything.
+/// Time until an answer begins, unless set otherwise, and bounds of it. The permission of a request ends ten minutes after it
+/// was admitted, and its answer with it: a minute of that is for the answer itself.
 const DEFAULT_MAX_SECONDS_TO_ANSWER: u32 = 60;
-const SECONDS_TO_ANSWER: RangeInclusive<u32> = 1..=3_600;
+const SECONDS_TO_ANSWER: RangeInclusive<u32> = 1..=540;
 
 /// Characters of the longest audience.
 const MAX_AUDIENCE: usize = 512;
