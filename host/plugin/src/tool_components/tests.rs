@@ -396,6 +396,31 @@ fn a_component_that_imports_sockets_is_loaded() {
     loaded(settings(provider(imports, nothing, ECHO)));
 }
 
+/// A whole MCP server that drops its request.
+fn whole_server() -> Vec<u8> {
+    let text = r#"(component
+        (import "wasi:http/types@0.2.0" (instance $types
+          (export "incoming-request" (type (sub resource)))
+          (export "response-outparam" (type (sub resource)))))
+        (alias export $types "incoming-request" (type $request))
+        (alias export $types "response-outparam" (type $out))
+        (core module $server (func (export "handle") (param i32 i32)))
+        (core instance $server (instantiate $server))
+        (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+          (canon lift (core func $server "handle")))
+        (instance $handler (export "handle" (func $handle)))
+        (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn reuse_of_a_whole_server_is_refused() {
+    assert_eq!(loaded(settings(whole_server())).shape("mail"), Some(Shape::Http));
+    let reused = ToolComponentSettings { reuse: true, ..settings(whole_server()) };
+    let error = ToolComponents::builder(Arc::new(NoTokens)).load(vec![reused]).unwrap_err();
+    assert!(matches!(error.problem, LoadProblem::NoReuse), "{error}");
+}
+
 #[test]
 fn two_servers_of_one_name_are_refused() {
     let twice = vec![settings(closed(ECHO)), settings(closed(ECHO))];
