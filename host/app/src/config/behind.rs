@@ -5,7 +5,7 @@
 //! only the files themselves can tell, such as the tools of a component, is checked once they are loaded
 //! ([`access::check_tools`](super::access::check_tools)).
 
-use entra_mcp_plugin::environment::{ServerKind, ServerSettings, ToolRule};
+use entra_mcp_plugin::environment::{ServerKind, ServerSettings, TargetKind, ToolRule};
 
 use self::names::Names;
 use super::setting::settings;
@@ -23,20 +23,23 @@ pub use tools::{ToolsConfig, ToolsEntry, name_of};
 pub use upstream::{CommandLines, IdentityName, ProcessConfig, UpstreamConfig, UpstreamEntry, UpstreamTarget};
 pub use variables::{VariableEntries, Variables};
 
+/// What a rule names for everything of its kind that has no rule of its own.
+const EVERYTHING: &str = "*";
+
 settings! {
     /// What one source says about the MCP servers that the program protects.
     pub struct BehindLayer checked as BehindValues, under "MCP servers to protect" {
         /// A component with tools, which take the place of the program's own. It gets no token and reaches nothing but what
         /// `--egress` says, or the `[[tools]]` of the same file in the configuration file; may be repeated
         tools: Vec<ToolsEntry>, value("FILE");
-        /// An MCP server over HTTP to protect, for the command `serve`; in the configuration file `[[upstream]]`; may be
-        /// repeated
-        upstream: Vec<UpstreamEntry>, value("URL");
         /// Where the requests of the only tool component may go, and the permissions of its caller that they get a token for:
         /// those of Microsoft Graph as `Mail.Read`, those of another API as `api://contoso/Orders.Read`; several separated by
         /// commas; in the configuration file `egress` of a `[[tools]]`, which a flag replaces; may be repeated, in the variable
         /// a JSON list
         egress: GivenEgress, value("URL=SCOPE"), not_in_file();
+        /// An MCP server over HTTP to protect, for the command `serve`; in the configuration file `[[upstream]]`; may be
+        /// repeated
+        upstream: Vec<UpstreamEntry>, value("URL");
         /// The command of an MCP server on standard input and output to protect, for the command `serve`; each caller has a
         /// process of its own, in the current directory; in the configuration file `command` of an `[[upstream]]`; may be
         /// repeated, in the variable one a line
@@ -133,24 +136,41 @@ fn grant_only(tools: &mut [ToolsEntry], egress: Vec<EgressEntry>) -> Result<(), 
 
 /// A line for each server: what of it no rule restricts, and who may use that; or that no rule lets a caller in.
 pub fn openness(servers: &[ServerSettings], rules: &[ToolRule], deny_unlisted: bool) -> Vec<String> {
-    let unruled = servers
-        .iter()
-        .filter(|server| !rules.iter().any(|rule| rule.server.as_deref().is_none_or(|name| name == server.name)));
     let line = |ServerSettings { name, kind, .. }: &ServerSettings| {
-        let what = match kind {
-            ServerKind::Tools => "every tool",
-            ServerKind::Upstream => "every tool, resource and prompt",
-        };
-        match deny_unlisted {
-            false => format!(
-                "every caller that is let in may use {what} of {name}: write [[access]] rules, or set deny-unlisted"
-            ),
-            true => {
+        let is_about = |rule: &&ToolRule| rule.server.as_deref().is_none_or(|server| server == name);
+        let rules: Vec<&ToolRule> = rules.iter().filter(is_about).collect();
+        if deny_unlisted {
+            return rules.is_empty().then(|| {
                 format!("no caller may use any tool of {name}: deny-unlisted is set, and no [[access]] rule is for it")
-            }
+            });
         }
+        let kinds: &[_] = match kind {
+            ServerKind::Tools => &[(TargetKind::Tool, "tool")],
+            ServerKind::Upstream => {
+                &[(TargetKind::Tool, "tool"), (TargetKind::Resource, "resource"), (TargetKind::Prompt, "prompt")]
+            }
+        };
+        let open: Vec<String> = kinds.iter().filter_map(|(kind, word)| open(&rules, *kind, word)).collect();
+        let open = match open.as_slice() {
+            [] => return None,
+            [only] => only.clone(),
+            [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        };
+        Some(format!(
+            "every person and application that is let in, but no AI agent, may use {open} of {name}: write [[access]] rules, \
+             or set deny-unlisted"
+        ))
     };
-    unruled.map(line).collect()
+    servers.iter().filter_map(line).collect()
+}
+
+/// What of a kind no rule restricts. `rules` are those about the server.
+fn open(rules: &[&ToolRule], kind: TargetKind, word: &str) -> Option<String> {
+    let mut about = rules.iter().filter(|rule| rule.kind == kind).peekable();
+    if about.peek().is_none() {
+        return Some(format!("every {word}"));
+    }
+    (!about.any(|rule| rule.tool == EVERYTHING)).then(|| format!("every {word} that no rule names"))
 }
 
 #[cfg(test)]

@@ -93,8 +93,8 @@ async fn the_line_of_a_start_lists_the_servers_and_the_log_says_which_are_open()
     assert_eq!(code, Some(0), "{log}");
     for name in ["upstream", "upstream-2"] {
         let open = format!(
-            "every caller that is let in may use every tool, resource and prompt of {name}: write [[access]] rules, or set \
-             deny-unlisted"
+            "every person and application that is let in, but no AI agent, may use every tool, every resource and every \
+             prompt of {name}: write [[access]] rules, or set deny-unlisted"
         );
         assert_eq!(log.matches(&open).count(), 1, "{log}");
     }

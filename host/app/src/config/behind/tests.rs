@@ -512,14 +512,22 @@ fn the_start_says_which_servers_are_open() {
         let settings = Setup::new(&file).serve().unwrap().settings("127.0.0.1:1".parse().unwrap());
         openness(&settings.servers, settings.http.unwrap().access.as_deref().unwrap_or_default(), deny_unlisted)
     };
-    let open = [
-        "every caller that is let in may use every tool of mail: write [[access]] rules, or set deny-unlisted",
-        "every caller that is let in may use every tool, resource and prompt of crm: write [[access]] rules, or set \
-         deny-unlisted",
-    ];
-    assert_eq!(lines("", false), open);
-    assert_eq!(lines("[[access]]\nserver = 'crm'\ntool = 'x'", false), open[..1]);
-    assert_eq!(lines("[[access]]\ntool = '*'", false), [""; 0]);
+    let open = |what: &str| {
+        format!(
+            "every person and application that is let in, but no AI agent, may use {what}: write [[access]] rules, or set \
+             deny-unlisted"
+        )
+    };
+    let (mail_is, crm_is) = (open("every tool of mail"), open("every tool, every resource and every prompt of crm"));
+    assert_eq!(lines("", false), [&*mail_is, &*crm_is]);
+    // A rule for one tool leaves the others open, and says nothing of resources and prompts.
+    let rest = open("every tool that no rule names, every resource and every prompt of crm");
+    assert_eq!(lines("[[access]]\nserver = 'crm'\ntool = 'x'", false), [&*mail_is, &*rest]);
+    let rest = open("every resource and every prompt of crm");
+    assert_eq!(lines("[[access]]\nserver = 'crm'\ntool = '*'", false), [&*mail_is, &*rest]);
+    assert_eq!(lines("[[access]]\ntool = '*'", false), [rest]);
+    let all = ["tool", "resource", "prompt"].map(|kind| format!("[[access]]\nkind = '{kind}'\ntool = '*'\n")).concat();
+    assert_eq!(lines(&all, false), [""; 0]);
     assert_eq!(
         lines("[[access]]\nserver = 'crm'\ntool = 'x'", true),
         ["no caller may use any tool of mail: deny-unlisted is set, and no [[access]] rule is for it"]
