@@ -305,10 +305,14 @@ fn names_and_paths_belong_to_one_server_and_to_none_of_the_programs_own() {
     let two = |first: &str, second: &str| {
         refusal(&format!("{}\n{}\n", crm(first), crm(second).replace("'crm'\nurl", "'erp'\nurl")))
     };
-    assert_eq!(
-        two("path = '/a/mcp'", "path = '/a/mcp'"),
-        r#"two servers have the path "/a/mcp", the second of them is "erp": give it another path"#
-    );
+    for path in ["/a/mcp", "/A/mcp", "/a/MCP"] {
+        assert_eq!(
+            two("path = '/a/mcp'", &format!("path = '{path}'")),
+            format!(
+                "two servers have the path {path:?}, in whatever case, and the second of them is \"erp\": give it another path"
+            )
+        );
+    }
     assert_eq!(
         refusal(&format!("{CRM}{CRM}")),
         r#"two servers are called "crm": give each a name of its own in [[tools]] or [[upstream]]"#
