@@ -355,7 +355,6 @@ fn a_component_that_cannot_be_read_or_gives_no_name_is_refused() {
     assert_eq!(setup.serve().unwrap_err(), ConfigError::ToolsFile { path: setup.folder.path().to_owned(), reason });
 
     let file = setup.file("Ä.wasm");
-        folder: None,
     setup.behind.tools = Some(vec![ToolsEntry::bare(&file)]);
     let expected = format!(
         "the file {} gives no name for a server, which is of a-z, 0-9 and -: rename it, or write a [[tools]] with a name \
@@ -375,11 +374,7 @@ fn an_upstream_is_reached_by_url_or_by_command() {
     let expected = UpstreamTarget::Process(ProcessConfig {
         command: vec!["python".into(), "server.py".into()],
         search_path: None,
-        (crm("folder = '/'"), r#"the upstream "crm" has folder, which is for a command, and a url: remove folder"#),
-        (
-            command("folder = '/no/such/folder'"),
-            r#"upstream.folder is "/no/such/folder", but a folder that exists is expected, in which the processes are started"#,
-        ),
+        folder: None,
         private_folders: std::env::temp_dir(),
         variables: Variables(vec![("A".into(), "b".into())]),
         idle: Duration::from_secs(1),
@@ -398,6 +393,11 @@ fn an_upstream_is_reached_by_url_or_by_command() {
         (
             crm("idle-seconds = 5"),
             r#"the upstream "crm" has idle-seconds, which is for a command, and a url: remove idle-seconds"#,
+        ),
+        (crm("folder = '/'"), r#"the upstream "crm" has folder, which is for a command, and a url: remove folder"#),
+        (
+            command("folder = '/no/such/folder'"),
+            r#"upstream.folder is "/no/such/folder", but a folder that exists is expected, in which the processes are started"#,
         ),
         (
             crm("variables = []"),
