@@ -129,7 +129,8 @@ enum Command {
     /// Serve one MCP client on standard input and output
     #[command(after_help = "Examples:\n  entra-mcp stdio --tenant-id contoso.com --client-id \
         00001111-aaaa-2222-bbbb-3333cccc4444\n  ENTRA_MCP_TENANT_ID=… ENTRA_MCP_CLIENT_ID=… entra-mcp stdio \
-        --sign-in device-code\n  entra-mcp stdio --tools ./mail.wasm\n\nTools of your own, in the configuration file:\n  \
+        --sign-in device-code\n  entra-mcp stdio --tools ./mail.wasm --egress \
+        'https://graph.microsoft.com=Mail.Read'\n\nTools of your own, in the configuration file:\n  \
         [[tools]]\n  file = \"./mail.wasm\"\n  egress = [{ to = \"https://graph.microsoft.com\", scopes = \
         [\"Mail.Read\"] }]")]
     Stdio {
@@ -144,7 +145,8 @@ enum Command {
         --tenant-id contoso.com --client-id 00001111-aaaa-2222-bbbb-3333cccc4444\n  entra-mcp serve --listen \
         0.0.0.0:443 --public-url https://mcp.example.com --tls-cert chain.pem --tls-key key.pem \
         --client-secret-file secret\n  entra-mcp serve --listen 0.0.0.0:8080 --public-url https://mcp.example.com \
-        --trusted-proxy 10.0.0.0/8\n  entra-mcp serve --tools ./mail.wasm\n  entra-mcp serve --upstream \
+        --trusted-proxy 10.0.0.0/8\n  entra-mcp serve --tools ./mail.wasm --egress \
+        'https://graph.microsoft.com=Mail.Read'\n  entra-mcp serve --upstream \
         http://127.0.0.1:8000/mcp\n  entra-mcp serve --upstream-command 'python server.py' --deny-unlisted\n\n\
         Servers to protect, in the configuration file:\n  [[tools]]\n  name = \"mail\"\n  file = \"./mail.wasm\"\n  \
         egress = [{ to = \"https://graph.microsoft.com\", scopes = [\"Mail.Read\"] }]\n  [[upstream]]\n  name = \

@@ -294,7 +294,7 @@ impl Sources {
             origins,
             merged: set.over(of_file),
             serve: serve_set.over(serve_of_file),
-            behind: behind_set.over(behind_of_file),
+            behind: behind_set.completed(&behind_of_file).over(behind_of_file),
             folders,
             file,
             environment,

@@ -142,8 +142,8 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say which callers may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
-        /// Deny tools of servers behind this one that no `[[access]]` rule is for; without it, every caller that is let in
-        /// may call them
+        /// Deny tools of servers behind this one that no `[[access]]` rule is for; without it, every person and application
+        /// that is let in may call them, and no AI agent
         deny_unlisted: bool = false;
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original

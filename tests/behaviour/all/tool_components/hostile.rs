@@ -9,6 +9,9 @@ use crate::support::tool_components::{HOSTILE, SOCKETS};
 
 const TOO_MUCH: usize = 10_000;
 
+/// In nanoseconds: the finest time that a tool sees.
+const MILLISECOND: u64 = 1_000_000;
+
 /// The hostile tools, the API that they may use, and its origin.
 async fn hostile(change: impl FnOnce(&mut ToolComponentSettings)) -> (Arc<ToolComponents>, Api, String) {
     let api = Api::default();
@@ -170,7 +173,12 @@ async fn there_are_no_variables_folders_input_or_fine_clocks() {
     assert!(!report.to_string().contains("\"found\":"), "{report}");
     assert_eq!(attack(&tools, "read_input", json!({})).await["text"], "");
     let report = attack(&tools, "clocks", json!({})).await;
-    assert!(report["smallest-step-nanoseconds"].as_u64().is_none_or(|step| step >= 1_000_000), "{report}");
+    assert_eq!(report["monotonic-resolution-nanoseconds"], MILLISECOND, "{report}");
+    let steps = report["steps-nanoseconds"].as_array().unwrap();
+    assert_eq!(steps.len(), 5);
+    for shown in steps.iter().chain([&report["wall-nanoseconds"]]) {
+        assert_eq!(shown.as_u64().unwrap() % MILLISECOND, 0, "{report}");
+    }
 }
 
 #[tokio::test]

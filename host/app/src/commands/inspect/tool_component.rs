@@ -11,6 +11,7 @@ use entra_mcp_plugin::tool_components::{
 use serde::Serialize;
 
 use crate::commands::CommandError;
+use crate::config::behind;
 use crate::console;
 
 /// The imports that send requests.
@@ -74,9 +75,10 @@ pub(super) async fn report(file: &Path, components: &ToolComponents) -> Result<T
     })
 }
 
-/// The name that `[[tools]]` has by default.
+/// The name for the `[[tools]]` of a file: the one that it has by default, where the file gives one.
 fn name_of(file: &Path) -> String {
-    file.file_stem().map_or_else(|| "tools".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    let name = behind::name_of(file);
+    if behind::is_name(&name) { name } else { "tools".to_owned() }
 }
 
 fn configuration(file: &Path, name: &str, sends: bool) -> String {
@@ -137,6 +139,24 @@ impl ToolComponentReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_takes_the_table_for_the_configuration() {
+        use crate::config::{Environment, Layer, Sources};
+
+        let folder = tempfile::tempdir().unwrap();
+        for (file, name) in [("order_desk.wasm", "order-desk"), ("Mail 2.0.wasm", "mail-2-0"), ("Ä.wasm", "tools")] {
+            let file = folder.path().join(file);
+            std::fs::write(&file, "").unwrap();
+            let config = folder.path().join("config.toml");
+            let ids = ["tenant-id", "client-id"].map(|key| format!("{key} = '11111111-1111-1111-1111-111111111111'\n"));
+            std::fs::write(&config, ids.concat() + &configuration(&file, &name_of(&file), true)).unwrap();
+            let variables = [("HOME", "/home/u"), ("ENTRA_MCP_CONFIG", config.to_str().unwrap())];
+            let sources = Sources::read_stdio(Layer::default(), Default::default(), Environment::of(&variables));
+            let loaded = sources.unwrap().local_server().unwrap();
+            assert_eq!(loaded.behind.tools[0].place.name, name);
+        }
+    }
 
     #[test]
     fn the_table_for_the_configuration_is_one() {

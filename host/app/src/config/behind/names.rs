@@ -39,7 +39,8 @@ pub(super) struct Keys {
     pub(super) title: &'static str,
 }
 
-/// The names and paths that are given already.
+/// The names and paths that are given already. Paths are in lower case: a proxy in front may ignore their case, and would
+/// then reach the server whose rules are laxer.
 pub(super) struct Names {
     servers: usize,
     names: HashSet<String>,
@@ -67,8 +68,7 @@ impl Names {
         path: Option<String>,
         title: Option<String>,
     ) -> Result<Place, ConfigError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
+        if !is_name(&name) {
             return Err(invalid(
                 keys.name,
                 &name,
@@ -85,9 +85,10 @@ impl Names {
             None if self.servers == 1 => ONLY_PATH.to_owned(),
             None => format!("/{name}/mcp"),
         };
-        if !self.paths.insert(path.clone()) {
+        if !self.paths.insert(path.to_ascii_lowercase()) {
             return Err(ConfigError::Conflict(format!(
-                "two servers have the path {path:?}, the second of them is {name:?}: give it another path"
+                "two servers have the path {path:?}, in whatever case, and the second of them is {name:?}: give it another \
+                 path"
             )));
         }
         if let Some(title) = &title
@@ -98,6 +99,12 @@ impl Names {
         }
         Ok(Place { name, path, title })
     }
+}
+
+/// Whether a server may be called so.
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(plain)
 }
 
 fn check_path(key: &'static str, path: String) -> Result<String, ConfigError> {

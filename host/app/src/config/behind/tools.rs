@@ -71,7 +71,7 @@ pub struct ToolsEntry {
     pub max_answer_kib: Option<u32>,
     /// Calls at the same time.
     pub max_concurrent: Option<u32>,
-    /// Whether a flag or a variable names the file, and nothing says more about it.
+    /// Whether a flag or a variable names the file, and no `[[tools]]` says more about it.
     #[serde(skip)]
     pub is_bare: bool,
 }
@@ -105,6 +105,16 @@ impl ToolsEntry {
     /// As a flag names it.
     pub fn bare(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), is_bare: true, ..Self::default() }
+    }
+
+    /// The files that a flag or a variable names, with what the configuration file says about them.
+    pub(super) fn completed(named: Vec<Self>, known: &[Self]) -> Vec<Self> {
+        let complete = |entry: Self| {
+            let of_file: Vec<Self> =
+                known.iter().filter(|known| is_same_file(&known.file, &entry.file)).cloned().collect();
+            if of_file.is_empty() { vec![entry] } else { of_file }
+        };
+        named.into_iter().flat_map(complete).collect()
     }
 
     pub(super) fn checked(self, names: &mut Names, context: &Context<'_>) -> Result<ToolsConfig, ConfigError> {
@@ -165,12 +175,12 @@ impl ToolsConfig {
         ServerSettings { name, path, kind: ServerKind::Tools, title, permissions, identity: ServerIdentity::None }
     }
 
-    /// What to tell an operator that named only the file, and what to write instead.
+    /// What to tell an operator that named only the file, and what to write into the configuration file instead.
     pub fn bare_advice(&self) -> Option<(String, String)> {
         let Place { name, .. } = &self.place;
         let line = format!(
-            "the tools of {name} get no token and reach nothing, because {} is named without its destinations: in place of \
-             --tools, write into the configuration file",
+            "the tools of {name} get no token and reach nothing, because {} is named without its destinations: add them, such \
+             as --egress 'https://graph.microsoft.com=User.Read', or write into the configuration file",
             self.file.display()
         );
         // A TOML string in the form that Rust gives to strings, which is the same for what a name or a path may hold.
@@ -179,12 +189,17 @@ impl ToolsConfig {
             self.file.display().to_string(),
             "https://graph.microsoft.com"
         );
-        self.is_bare.then_some((line, block))
+        (self.is_bare && self.egress.is_empty()).then_some((line, block))
     }
 }
 
-/// The name that a file gives: `Mail_Tools.wasm` is `mail-tools`.
-fn name_of(file: &Path) -> String {
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let canonical = |file: &Path| file.canonicalize().ok();
+    canonical(one).is_some_and(|one| canonical(other) == Some(one))
+}
+
+/// The name that a file gives: `Mail_Tools.wasm` is `mail-tools`. Not every file name gives one that is accepted.
+pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     stem.replace(['_', '.', ' '], "-")
 }
