@@ -1,6 +1,7 @@
 //! Tools of the user's own: projects that the program writes, components that it runs, and servers that it protects.
 
 mod assertion;
+mod hostile;
 mod inspect;
 mod languages;
 pub(crate) mod mail;
