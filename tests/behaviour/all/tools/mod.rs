@@ -7,5 +7,6 @@ mod languages;
 pub(crate) mod mail;
 mod projects;
 mod protected;
+mod resources;
 mod tutorials;
 mod whole_servers;
