@@ -34,8 +34,8 @@ use sha2::{Digest as _, Sha256};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The crates of the component.
-const GUEST: [&str; 6] =
-    ["guest/base", "guest/caller", "guest/component", "guest/entra", "guest/server", "guest/world"];
+const GUEST: [&str; 7] =
+    ["guest/base", "guest/caller", "guest/component", "guest/entra", "guest/server", "guest/world", "host/boundary"];
 
 const TARGET: &str = "wasm32-wasip2";
 

@@ -26,7 +26,7 @@ mod variables;
 mod vault;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
-pub use behind::{Behind, BehindLayer};
+pub use behind::{Behind, BehindLayer, ToolsConfig};
 pub use layer::{Broker, Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
 pub use serve::{
@@ -192,6 +192,15 @@ pub enum Origin {
     File,
 }
 
+/// What the configuration grants the component in one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedTools {
+    /// The tables that name it: one at least.
+    pub tools: Vec<ToolsConfig>,
+    /// Base URL of Microsoft Graph.
+    pub graph: String,
+}
+
 /// The settings of all sources, merged but not checked yet.
 #[derive(Debug)]
 pub struct Sources {
@@ -340,6 +349,23 @@ impl Sources {
         let Settings { graph, graph_resource, .. } = settings;
         let context = behind::Context { environment: &self.environment, graph, graph_resource };
         Behind::new(self.behind.values()?, &context)
+    }
+
+    /// What the tables for tools say about the component in a file.
+    pub fn tools_of(&self, file: &Path) -> Result<GrantedTools, ConfigError> {
+        let Endpoints { graph, graph_resource, .. } = Endpoints::new(&self.merged.values()?)?;
+        let context =
+            behind::Context { environment: &self.environment, graph: &graph, graph_resource: &graph_resource };
+        let is_meant = |tools: &ToolsConfig| match (tools.file.canonicalize(), file.canonicalize()) {
+            (Ok(configured), Ok(meant)) => configured == meant,
+            _ => false,
+        };
+        let tools: Vec<_> = Behind::new(self.behind.values()?, &context)?.tools.into_iter().filter(is_meant).collect();
+        if tools.is_empty() {
+            let text = format!("no [[tools]] of the configuration has the file {}", file.display());
+            return Err(ConfigError::Conflict(text));
+        }
+        Ok(GrantedTools { tools, graph })
     }
 
     /// `store` says whose sign-ins are kept.

@@ -114,9 +114,10 @@ impl OutboundHttp {
         self
     }
 
-    /// Sets where names lead.
-    #[cfg(test)]
-    pub(crate) fn resolving(mut self, resolve: Resolve) -> Self {
+    /// Sets where names lead, in place of the resolver of the operating system. The addresses are checked all the same, for every
+    /// connection.
+    #[must_use]
+    pub fn resolving(mut self, resolve: Resolve) -> Self {
         self.resolve = resolve;
         self
     }

@@ -10,6 +10,7 @@ mod http_calls;
 mod leaks;
 mod limits;
 mod load;
+mod malicious_upstream;
 mod pressure;
 pub(crate) mod records;
 pub(crate) mod replicas;

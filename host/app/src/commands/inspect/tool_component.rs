@@ -11,7 +11,8 @@ use entra_mcp_plugin::tool_components::{
 use serde::Serialize;
 
 use crate::commands::CommandError;
-use crate::config::behind;
+use crate::composition::behind::runtime_settings;
+use crate::config::{GrantedTools, ToolsConfig, behind};
 use crate::console;
 
 /// The imports that send requests.
@@ -31,6 +32,18 @@ pub(super) struct ToolComponentReport {
     grants: Vec<String>,
     /// The table to write into the configuration file.
     configuration: String,
+    /// What the tables of a configuration grant that name it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    configured: Vec<ConfiguredReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfiguredReport {
+    /// The name of the server.
+    name: String,
+    /// Where its clients reach it.
+    path: String,
+    grants: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +85,7 @@ pub(super) async fn report(file: &Path, components: &ToolComponents) -> Result<T
         imports: imports.into_iter().map(|(name, granted)| ImportReport { name, granted }).collect(),
         grants,
         configuration: configuration(file, &name, sends),
+        configured: Vec::new(),
     })
 }
 
@@ -113,6 +127,27 @@ impl ToolReport {
 }
 
 impl ToolComponentReport {
+    /// Adds what the configuration grants.
+    pub(super) async fn add_configured(
+        &mut self,
+        file: &Path,
+        granted: GrantedTools,
+        code_cache: &CodeCache,
+    ) -> Result<(), CommandError> {
+        let unknown = |reason: String| CommandError::ToolsUnknown { path: file.display().to_string(), reason };
+        let settings = granted.tools.iter().map(runtime_settings).collect();
+        let components = ToolComponents::builder(Arc::new(NoTokens)).graph(granted.graph);
+        let components = components.code_cache(code_cache.clone()).load(settings);
+        let components = components.map_err(|error| unknown(error.problem.to_string()))?;
+        for ToolsConfig { place, .. } in granted.tools {
+            let described = components.describe(&place.name).await;
+            let described = described.ok_or_else(|| unknown("it was not loaded".to_owned()))?;
+            let Description { grants, .. } = described.map_err(|error| unknown(format!("{error:?}")))?;
+            self.configured.push(ConfiguredReport { name: place.name, path: place.path, grants });
+        }
+        Ok(())
+    }
+
     pub(super) fn print(&self) {
         console::result(&format!("Shape      {}, WASI {}", self.shape, self.wasi));
         console::result("\nTools:");
@@ -127,6 +162,13 @@ impl ToolComponentReport {
         let width = self.imports.iter().map(|import| import.name.len()).max().unwrap_or_default();
         for ImportReport { name, granted } in &self.imports {
             console::result(&format!("  {name:width$}  {granted}"));
+        }
+        if !self.configured.is_empty() {
+            for ConfiguredReport { name, path, grants } in &self.configured {
+                console::result(&format!("\nGranted by the configuration, as {name} at {path}:"));
+                grants.iter().for_each(|grant| console::result(&format!("  {grant}")));
+            }
+            return;
         }
         console::result("\nGranted, unless the configuration says more:");
         for grant in &self.grants {

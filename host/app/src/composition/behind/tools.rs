@@ -55,7 +55,7 @@ impl Tools {
     /// Loads the components of the configuration. Compiles them, unless the code cache has them.
     pub async fn load(config: &Config, telemetry: &Telemetry) -> Result<Self, ToolsError> {
         let tokens = PluginTokens::new();
-        let settings: Vec<_> = config.behind.tools.iter().map(settings).collect();
+        let settings: Vec<_> = config.behind.tools.iter().map(runtime_settings).collect();
         let names = config.behind.tools.iter().map(|tools| tools.place.name.as_str()).collect::<Vec<_>>().join(", ");
         let delegated: Arc<dyn DelegatedTokens> = Arc::clone(&tokens) as _;
         let (graph, ca_file) = (config.settings.graph.clone(), config.ca_file.clone());
@@ -150,7 +150,7 @@ impl Tools {
 }
 
 /// What the runtime is told.
-fn settings(tools: &ToolsConfig) -> ToolComponentSettings {
+pub fn runtime_settings(tools: &ToolsConfig) -> ToolComponentSettings {
     let egress = |EgressConfig { to, permissions }: &EgressConfig| EgressEntry {
         to: to.clone(),
         permissions: permissions.clone(),

@@ -154,6 +154,7 @@ fn every_setting_of_tools_reaches_the_component_and_the_runtime() {
         path: "/post/mcp".to_owned(),
         kind: ServerKind::Tools,
         title: Some("Mail".to_owned()),
+        tools: Vec::new(),
         permissions: vec![graph.map(str::to_owned).to_vec(), vec!["api://contoso/Orders.Read".to_owned()]],
         identity: ServerIdentity::None,
     };
@@ -285,7 +286,7 @@ fn limits_and_variables_of_tools_are_checked() {
 #[test]
 fn unknown_keys_are_refused_with_the_known_ones() {
     for (file, key) in [
-        (mail("egres = []"), "`egres`, expected one of `file`, `name`, `path`, `title`, `egress`"),
+        (mail("egres = []"), "`egres`, expected one of `file`, `name`, `path`, `title`, `tools`, `egress`"),
         (mail("egress = [{ to = 'https://a.example', scope = 'x' }]"), "`scope`, expected one of `to`, `resource`"),
         (crm("uri = 'x'"), "`uri`, expected one of `name`, `url`, `command`"),
         (crm("is-bare = true"), "`is-bare`, expected one of `name`"),
@@ -340,6 +341,20 @@ fn names_and_paths_belong_to_one_server_and_to_none_of_the_programs_own() {
     }
     // The program's own tools are not served any more.
     assert_eq!(load(&crm("path = '/mcp'")).unwrap().upstreams[0].place.path, "/mcp");
+}
+
+#[test]
+fn the_tools_of_the_consent_page_are_names_that_people_can_see() {
+    let tools = |file: &str| Ok::<_, ConfigError>(load(file)?.settings().remove(0).tools);
+    assert_eq!(tools(CRM).unwrap(), [""; 0]);
+    assert_eq!(tools(&crm("tools = ['list_records', 'read']")).unwrap(), ["list_records", "read"]);
+    assert_eq!(tools(&mail("tools = ['list_mail']")).unwrap(), ["list_mail"]);
+    let expected = "at most 100 names of 1 to 128 visible ASCII characters are expected";
+    for (list, shown) in [("['a', '']", "a, "), ("['a b']", "a b"), ("[\"\\u202e\"]", "\u{202e}")] {
+        assert_eq!(refusal(&crm(&format!("tools = {list}"))), format!("upstream.tools is {shown:?}, but {expected}"));
+    }
+    let many = format!("tools = {:?}", vec!["x"; 101]);
+    assert_eq!(refusal(&mail(&many)), format!("tools.tools is {:?}, but {expected}", vec!["x"; 101].join(", ")));
 }
 
 #[test]

@@ -40,7 +40,7 @@ const CONCURRENT: RangeInclusive<u32> = 1..=1024;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-const KEYS: Keys = Keys { name: "tools.name", path: "tools.path", title: "tools.title" };
+const KEYS: Keys = Keys { name: "tools.name", path: "tools.path", title: "tools.title", tools: "tools.tools" };
 
 /// One `[[tools]]`, or one `--tools`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +54,9 @@ pub struct ToolsEntry {
     pub path: Option<String>,
     /// For people.
     pub title: Option<String>,
+    /// Tools that the consent page names, of a component that is a whole MCP server.
+    #[serde(default)]
+    pub tools: Vec<String>,
     /// Where its requests may go.
     #[serde(default)]
     pub egress: Vec<EgressEntry>,
@@ -119,7 +122,7 @@ impl ToolsEntry {
 
     pub(super) fn checked(self, names: &mut Names, context: &Context<'_>) -> Result<ToolsConfig, ConfigError> {
         let name = self.name.clone().unwrap_or_else(|| name_of(&self.file));
-        let place = names.place(&KEYS, name, self.path, self.title).map_err(|error| match error {
+        let place = names.place(&KEYS, name, self.path, (self.title, self.tools)).map_err(|error| match error {
             ConfigError::Invalid { name: "tools.name", value, .. } if self.name.is_none() => {
                 ConfigError::Conflict(format!(
                     "the file {} gives no name for a server, which is of a-z, 0-9 and -: rename it, or write a [[tools]] \
@@ -171,8 +174,9 @@ impl ToolsConfig {
                 permissions.push(egress.permissions.clone());
             }
         }
-        let Place { name, path, title } = self.place.clone();
-        ServerSettings { name, path, kind: ServerKind::Tools, title, permissions, identity: ServerIdentity::None }
+        let Place { name, path, title, tools } = self.place.clone();
+        let identity = ServerIdentity::None;
+        ServerSettings { name, path, kind: ServerKind::Tools, title, tools, permissions, identity }
     }
 
     /// What to tell an operator that named only the file, and what to write into the configuration file instead.

@@ -42,7 +42,8 @@ const SECONDS_TO_ANSWER: RangeInclusive<u32> = 1..=540;
 /// Characters of the longest audience.
 const MAX_AUDIENCE: usize = 512;
 
-const KEYS: Keys = Keys { name: "upstream.name", path: "upstream.path", title: "upstream.title" };
+const KEYS: Keys =
+    Keys { name: "upstream.name", path: "upstream.path", title: "upstream.title", tools: "upstream.tools" };
 
 /// One `[[upstream]]`, one `--upstream` or one `--upstream-command`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -58,6 +59,9 @@ pub struct UpstreamEntry {
     pub path: Option<String>,
     /// For people.
     pub title: Option<String>,
+    /// Tools that the consent page names.
+    #[serde(default)]
+    pub tools: Vec<String>,
     /// How it learns who calls.
     pub identity: Option<IdentityName>,
     /// Of an assertion.
@@ -166,7 +170,7 @@ impl UpstreamEntry {
                 ));
             }
         };
-        let place = names.place(&KEYS, name, self.path.clone(), self.title.clone())?;
+        let place = names.place(&KEYS, name, self.path.clone(), (self.title.clone(), self.tools.clone()))?;
         let target = self.target(&place.name, context)?;
         let identity = self.identity(&place.name, &target)?;
         let seconds = self.max_seconds_to_answer.unwrap_or(DEFAULT_MAX_SECONDS_TO_ANSWER);
@@ -290,13 +294,13 @@ impl UpstreamEntry {
 impl UpstreamConfig {
     /// What the component is told.
     pub(super) fn settings(&self) -> ServerSettings {
-        let Place { name, path, title } = self.place.clone();
+        let Place { name, path, title, tools } = self.place.clone();
         let permissions = match &self.identity {
             ServerIdentity::Token { permissions } => vec![permissions.clone()],
             ServerIdentity::None | ServerIdentity::EasyAuth | ServerIdentity::Assertion { .. } => Vec::new(),
         };
         let identity = self.identity.clone();
-        ServerSettings { name, path, kind: ServerKind::Upstream, title, permissions, identity }
+        ServerSettings { name, path, kind: ServerKind::Upstream, title, tools, permissions, identity }
     }
 }
 

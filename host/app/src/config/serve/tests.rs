@@ -511,6 +511,7 @@ fn each_server_behind_has_its_own_url_as_an_app_id_uri() {
             path: format!("/{name}/mcp"),
             kind: ServerKind::Upstream,
             title: None,
+            tools: Vec::new(),
             permissions: Vec::new(),
             identity: ServerIdentity::None,
         };
