@@ -392,7 +392,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Doctor { arguments, settings, behind } => {
             let ServeSettings { serve, flags } = *settings;
-            let sources = Sources::read_serve(flags, serve, *behind, environment);
+            let sources = Sources::read_usable(flags, serve, *behind, environment);
             commands::block_on(commands::doctor::run(&arguments, sources))
         }
         Command::Validate { arguments } => {

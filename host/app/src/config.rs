@@ -22,6 +22,7 @@ mod serve;
 mod setting;
 mod setup;
 mod store;
+mod usable;
 mod variables;
 mod vault;
 
@@ -36,6 +37,7 @@ pub use serve::{
 pub use setting::Setting;
 pub use setup::{RemoteSetup, SetupConfig};
 pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
+pub use usable::{Secrecy, Usable, UsedFile};
 pub use variables::Environment;
 pub use vault::{VaultAccess, VaultIdentityName};
 
@@ -204,6 +206,8 @@ pub struct GrantedTools {
 /// The settings of all sources, merged but not checked yet.
 #[derive(Debug)]
 pub struct Sources {
+    /// What is wrong with variables that were left out.
+    left_out: Vec<ConfigError>,
     origins: Vec<(&'static str, Origin)>,
     merged: Layer,
     serve: ServeLayer,
@@ -300,6 +304,7 @@ impl Sources {
         found(serve_of_file.names(), Origin::File);
         found(behind_of_file.names(), Origin::File);
         Ok(Self {
+            left_out: Vec::new(),
             origins,
             merged: set.over(of_file),
             serve: serve_set.over(serve_of_file),

@@ -74,10 +74,23 @@ impl User {
     pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
         let path = std::path::absolute(path)?;
         #[cfg(unix)]
-        return unix::walk(self, &path);
+        return unix::walk(self, &path, unix::create);
         #[cfg(not(unix))]
         {
             std::fs::create_dir_all(&path)?;
+            Ok(path)
+        }
+    }
+
+    /// The same of a folder that is there. Nothing is created.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn existing_folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
+        let path = std::path::absolute(path)?;
+        #[cfg(unix)]
+        return unix::walk(self, &path, |_| Err(io::ErrorKind::NotFound.into()));
+        #[cfg(not(unix))]
+        {
+            std::fs::metadata(&path)?;
             Ok(path)
         }
     }
@@ -187,6 +200,16 @@ mod tests {
         for folder in [&path, path.parent().unwrap()] {
             assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
         }
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn a_folder_that_has_to_be_there_is_not_created() {
+        let (_root, top, below) = folders();
+        assert_eq!(User::of_process().existing_folder(&below).unwrap(), below);
+        let missing = User::of_process().existing_folder(&top.join("a").join("b"));
+        assert!(matches!(missing, Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound));
+        assert!(fs::symlink_metadata(top.join("a")).is_err());
     }
 
     #[test]

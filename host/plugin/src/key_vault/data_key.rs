@@ -194,6 +194,13 @@ impl KeySource for VaultKeyFile {
         Ok(Some(keys))
     }
 
+    fn look(&self) -> Result<Option<DataKeys>, KeyError> {
+        match (self.kept()?, &self.plain) {
+            (None, Some(plain)) => KeyFile::new(plain).read(),
+            (kept, _) => Ok(kept),
+        }
+    }
+
     fn create(&self) -> Result<DataKeys, KeyError> {
         self.begin(&DataKeys::generate()?)
     }

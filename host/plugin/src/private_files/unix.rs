@@ -15,10 +15,10 @@ const MAX_LINKS: usize = 40;
 /// Restricts the removal and renaming of what is in a folder to the owners.
 const STICKY: u32 = 0o1000;
 
-/// Follows a path from the root, creates what is missing on it, for the user only, and returns it without symbolic links.
+/// Follows a path from the root, lets `create` make what is missing on it, and returns it without symbolic links.
 /// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another user than the
 /// administrator; the folder at its end belongs to the user.
-pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
+pub(super) fn walk(user: &User, path: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
     let mut here = PathBuf::from("/");
     let mut links = 0;
@@ -70,8 +70,8 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
     Ok(here)
 }
 
-/// Creates a folder, unless another process has just done so.
-fn create(path: &Path) -> io::Result<()> {
+/// Creates a folder for the user only, unless another process has just done so.
+pub(super) fn create(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

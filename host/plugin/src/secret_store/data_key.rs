@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -132,12 +133,38 @@ pub enum KeyError {
 pub trait KeySource: Send + Sync + 'static {
     /// Reads the keys. `None`: there are none yet.
     fn read(&self) -> Result<Option<DataKeys>, KeyError>;
+    /// The same, and changes nothing. A source whose [`read`](Self::read) takes keys over from another place reads them there.
+    fn look(&self) -> Result<Option<DataKeys>, KeyError> {
+        self.read()
+    }
     /// Makes the first key, unless another process was faster. Returns the keys that are kept.
     fn create(&self) -> Result<DataKeys, KeyError>;
     /// Replaces the keys.
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError>;
     /// The place in words, for messages.
     fn place(&self) -> String;
+}
+
+/// The keys of another source, for a store that is looked at and stays as it is: it [looks](KeySource::look), and makes and
+/// replaces nothing.
+pub(super) struct Unchanged(pub(super) Arc<dyn KeySource>);
+
+impl KeySource for Unchanged {
+    fn read(&self) -> Result<Option<DataKeys>, KeyError> {
+        self.0.look()
+    }
+
+    fn create(&self) -> Result<DataKeys, KeyError> {
+        Err(KeyError::Fixed { place: self.place() })
+    }
+
+    fn replace(&self, _: &DataKeys) -> Result<(), KeyError> {
+        Err(KeyError::Fixed { place: self.place() })
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
+    }
 }
 
 /// Keys from a variable, a credential of the service manager, or an embedding program, which keeps them itself.
