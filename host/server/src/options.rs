@@ -42,9 +42,9 @@ pub struct Limits {
     pub unneeded_time: Duration,
     /// Pause before an answer that ends the connection because the rest of the request is not read. A sender of such
     /// requests could else connect anew as fast as they are refused, and take the processors from other clients. While it
-    /// waits, the connection gives way like one whose answer is being sent. A request that does not say its length waits until
-    /// it has ended or proved to be too long, for as long at most. A declared proxy waits for nothing: its connections are
-    /// for its other clients as well.
+    /// waits, the connection gives way before one whose answer is being sent, also that of a proxy. A request that does not
+    /// say its length waits until it has ended or proved to be too long, for as long at most. Only requests that a declared
+    /// proxy sends by HTTP/2 do not wait: their connection is for its other clients as well.
     pub unread_pause: Duration,
     /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies that one
     /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,

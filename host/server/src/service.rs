@@ -60,15 +60,18 @@ pub(super) async fn answer(
             observed.run(handled(shared, received, &in_flight)).instrument(observed.log_span()).await
         }
     };
-    // The connection of a proxy is for other clients as well, and does not wait: the proxy bounds its clients.
-    let pause = if shared.is_proxy(peer) { Duration::ZERO } else { shared.options.limits.unread_pause };
-    let closes = handled.as_ref().is_err_and(|refusal| refusal.closes) || rest.reaches_much(pause).await;
-    if closes {
-        tokio::time::sleep(pause).await;
-    }
+    observed.answered(match &handled {
+        Ok((response, _)) => response.status(),
+        Err(refusal) => refusal.status,
+    });
+    let closes = handled.as_ref().is_err_and(|refusal| refusal.closes);
+    // A connection of HTTP/1 carries nothing else meanwhile, also that of a proxy. One of HTTP/2 that a proxy has opened is for
+    // its other clients as well: there, nothing waits.
+    let is_shared = version == Version::HTTP_2 && shared.is_proxy(peer);
+    let pause = if is_shared { Duration::ZERO } else { shared.options.limits.unread_pause };
+    let closes = waited(closes, rest, pause, &in_flight).await;
     match handled {
         Ok((response, holds)) => {
-            observed.answered(response.status());
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
             let shared = Arc::clone(shared);
@@ -90,7 +93,6 @@ pub(super) async fn answer(
             })
         }
         Err(refusal) => {
-            observed.answered(refusal.status);
             let _in_trace = observed.log_span().entered();
             refused(shared, Refusal { closes, ..refusal }, version).map(|body| {
                 let (holds, shared) = (Holds::default(), Arc::clone(shared));
@@ -102,6 +104,17 @@ pub(super) async fn answer(
 }
 
 fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
+/// Lets the sender of a body that is not read wait. Returns whether the connection ends with the answer.
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
+async fn waited(closes: bool, rest: Rest, pause: Duration, in_flight: &InFlight) -> bool {
+    let closes = closes || rest.reaches_much(pause).await;
+    if closes {
+        let _pausing = in_flight.pausing();
+        tokio::time::sleep(pause).await;
+    }
+    closes
+}
+
     let Refusal { status, reason, retry_after, closes } = refusal;
     let correlation_id = (shared.options.correlation_ids)();
     tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");

@@ -280,7 +280,7 @@ impl Table {
             let may_go = match &holder.client {
                 Some(_) => standing != Standing::Busy,
                 // The connection of a proxy belongs to many clients while it is in use.
-                None => standing == Standing::Idle,
+                None => standing <= Standing::Pausing,
             };
             (may_go && in_the_way(holder)).then_some((*id, holder, standing))
         });
