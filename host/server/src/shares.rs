@@ -145,6 +145,11 @@ impl Shares {
 
 impl Share {
     /// Whether there is, or is made, room for so much more. If not, nothing changes. `wanted` is what the share is going
+    /// So much more finds room in one step, if enough can be displaced at all: all that is held costs the least at least.
+    pub(super) fn step(&self) -> usize {
+        self.shares.bounds.least.saturating_mul(MOST_DISPLACED)
+    }
+
     /// to need, as far as that is known; that much at least its client will occupy, when it is compared with others.
     pub(super) fn grow(&mut self, more: usize, wanted: usize) -> bool {
         let shares = Arc::clone(&self.shares);

@@ -335,6 +335,37 @@ async fn a_client_that_sends_little_is_served_when_two_others_have_filled_the_me
     assert_eq!(statuses, [200, 503]);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_body_in_one_large_piece_is_served_when_two_others_have_filled_the_memory_with_the_smallest() {
+    const EACH: usize = 20;
+    // With so little memory, the smallest body costs one byte, and one step is eight of them.
+    let limits = Limits { buffered_bytes: 2 * EACH, body_time: PATIENCE, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let mut small = Vec::new();
+    for last in [2, 3] {
+        for _ in 0..EACH {
+            let mut stream = from(&server, last).await;
+            stream.write_all(post("/", 2, "x").as_bytes()).await.unwrap();
+            small.push(stream);
+        }
+        let full = async {
+            loop {
+                let mut more = from(&server, last).await;
+                more.write_all(post("/", 2, "xx").as_bytes()).await.unwrap();
+                if answer(&mut more).await.status() == 503 {
+                    return;
+                }
+            }
+        };
+        soon(full).await.expect("the address has its half");
+    }
+    let mut large = from(&server, 4).await;
+    large.write_all(post("/", 10, "0123456789").as_bytes()).await.unwrap();
+    let answer = answer(&mut large).await;
+    assert_eq!((answer.status(), answer.body()), (200, "0123456789"));
+}
+
 #[tokio::test]
 async fn all_of_an_ipv6_network_together_has_half_of_the_memory() {
     for (first, second, third) in [
