@@ -100,7 +100,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         // So that one address leaves instances for the requests of others, however long Microsoft Graph takes.
         at_work: config.common.max_instances,
         waiting: config.max_queue,
-        wait: MAX_WAIT,
+        wait: confidential_client::MAX_WAIT,
         ..Limits::default()
     };
     let options = Options {
