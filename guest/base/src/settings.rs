@@ -49,6 +49,8 @@ pub struct ServerSettings {
     pub kind: ServerKind,
     /// For people.
     pub title: Option<String>,
+    /// Tools that the consent page names. Of [`ServerKind::Upstream`] only: other servers say themselves which they have.
+    pub tools: Vec<String>,
     /// The permissions that a call may get tokens with: each entry is one combination, of one resource, in the qualified
     /// form.
     pub permissions: Vec<Vec<String>>,

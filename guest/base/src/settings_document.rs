@@ -178,6 +178,9 @@ struct ServerDocument {
     /// Shown on the consent page. Left out: the name.
     #[serde(default)]
     title: Option<String>,
+    /// Tools that the consent page names, besides the server as a whole. Of the kind `upstream` only: of `tools`, it names all.
+    #[serde(default)]
+    tools: Vec<String>,
     /// The permissions that a call may get tokens with. Each entry is one combination, of one resource, in the qualified
     /// form, such as `https://graph.microsoft.com/Mail.Read`.
     #[serde(default)]
@@ -448,7 +451,7 @@ fn token_settings(from: TokenDocument) -> TokenSettings {
 
 impl From<ServerDocument> for ServerSettings {
     fn from(from: ServerDocument) -> Self {
-        let ServerDocument { name, path, kind, title, permissions, identity } = from;
+        let ServerDocument { name, path, kind, title, tools, permissions, identity } = from;
         let kind = match kind {
             ServerKindName::Tools => ServerKind::Tools,
             ServerKindName::Upstream => ServerKind::Upstream,
@@ -459,7 +462,7 @@ impl From<ServerDocument> for ServerSettings {
             ServerIdentityDocument::Assertion { audience } => ServerIdentity::Assertion { audience },
             ServerIdentityDocument::Token { permissions } => ServerIdentity::Token { permissions },
         };
-        Self { name, path, kind, title, permissions, identity }
+        Self { name, path, kind, title, tools, permissions, identity }
     }
 }
 

@@ -172,6 +172,7 @@ mod tests {
             path: path.to_owned(),
             kind: ServerKind::Upstream,
             title: None,
+            tools: Vec::new(),
             permissions: Vec::new(),
             identity: ServerIdentity::None,
         }

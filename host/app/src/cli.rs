@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::commands::headless_browser::HeadlessBrowserArgs;
 use crate::commands::store::RotationStep;
 use crate::commands::{self, CommandError};
-use crate::config::{BehindLayer, Environment, Layer, ServeConfig, ServeLayer, Sources};
+use crate::config::{BehindLayer, Environment, HostLayer, Layer, ServeConfig, ServeLayer, Sources};
 use crate::service_manager::ServiceManager;
 use crate::{compiler, console, logging, process_memory};
 
@@ -129,7 +129,8 @@ enum Command {
     /// Serve one MCP client on standard input and output
     #[command(after_help = "Examples:\n  entra-mcp stdio --tenant-id contoso.com --client-id \
         00001111-aaaa-2222-bbbb-3333cccc4444\n  ENTRA_MCP_TENANT_ID=… ENTRA_MCP_CLIENT_ID=… entra-mcp stdio \
-        --sign-in device-code\n  entra-mcp stdio --tools ./mail.wasm\n\nTools of your own, in the configuration file:\n  \
+        --sign-in device-code\n  entra-mcp stdio --tools ./mail.wasm --egress \
+        'https://graph.microsoft.com=Mail.Read'\n\nTools of your own, in the configuration file:\n  \
         [[tools]]\n  file = \"./mail.wasm\"\n  egress = [{ to = \"https://graph.microsoft.com\", scopes = \
         [\"Mail.Read\"] }]")]
     Stdio {
@@ -144,7 +145,8 @@ enum Command {
         --tenant-id contoso.com --client-id 00001111-aaaa-2222-bbbb-3333cccc4444\n  entra-mcp serve --listen \
         0.0.0.0:443 --public-url https://mcp.example.com --tls-cert chain.pem --tls-key key.pem \
         --client-secret-file secret\n  entra-mcp serve --listen 0.0.0.0:8080 --public-url https://mcp.example.com \
-        --trusted-proxy 10.0.0.0/8\n  entra-mcp serve --tools ./mail.wasm\n  entra-mcp serve --upstream \
+        --trusted-proxy 10.0.0.0/8\n  entra-mcp serve --tools ./mail.wasm --egress \
+        'https://graph.microsoft.com=Mail.Read'\n  entra-mcp serve --upstream \
         http://127.0.0.1:8000/mcp\n  entra-mcp serve --upstream-command 'python server.py' --deny-unlisted\n\n\
         Servers to protect, in the configuration file:\n  [[tools]]\n  name = \"mail\"\n  file = \"./mail.wasm\"\n  \
         egress = [{ to = \"https://graph.microsoft.com\", scopes = [\"Mail.Read\"] }]\n  [[upstream]]\n  name = \
@@ -236,13 +238,16 @@ enum Command {
     /// Show a component's imports, exports, size and hash, and what the host grants it; of a component with tools also the
     /// tools, and what to write into the configuration for it
     #[command(
-        after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect mail.wasm\n  entra-mcp inspect --json \
-        target/component/entra_mcp.wasm"
+        after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect mail.wasm\n  entra-mcp inspect mail.wasm --config \
+        entra-mcp.toml\n  entra-mcp inspect --json target/component/entra_mcp.wasm"
     )]
     Inspect {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Show what the [[tools]] of this configuration file that name the component grant it
+        #[arg(long, value_name = "FILE", requires = "path")]
+        config: Option<PathBuf>,
         /// A component; without it, the bundled one
         path: Option<PathBuf>,
     },
@@ -387,7 +392,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Doctor { arguments, settings, behind } => {
             let ServeSettings { serve, flags } = *settings;
-            let sources = Sources::read_serve(flags, serve, *behind, environment);
+            let sources = Sources::read_usable(flags, serve, *behind, environment);
             commands::block_on(commands::doctor::run(&arguments, sources))
         }
         Command::Validate { arguments } => {
@@ -397,10 +402,18 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
             logging::start(&config.host);
             commands::block_on(commands::validate::run(&config, &arguments))
         }
-        Command::Inspect { json, path } => {
-            let host = Sources::read(Layer::default(), environment)?.host()?;
+        Command::Inspect { json, config, path } => {
+            let is_configured = config.is_some();
+            let flags = Layer { host: HostLayer { config, ..HostLayer::default() }, ..Layer::default() };
+            let sources = match is_configured {
+                true => Sources::read_serve(flags, ServeLayer::default(), BehindLayer::default(), environment)?,
+                false => Sources::read(flags, environment)?,
+            };
+            let host = sources.host()?;
             logging::start(&host);
-            commands::block_on(commands::inspect::run(path.as_deref(), json, &host.code_cache))
+            let file = path.as_deref().filter(|_| is_configured);
+            let granted = file.map(|file| sources.tools_of(file)).transpose()?;
+            commands::block_on(commands::inspect::run(path.as_deref(), granted, json, &host.code_cache))
         }
         Command::Tools { command: ToolsCommand::New { name, language } } => commands::tools::new(&name, language),
         Command::Wrap { arguments } => commands::wrap::run(&arguments),

@@ -22,11 +22,12 @@ mod serve;
 mod setting;
 mod setup;
 mod store;
+mod usable;
 mod variables;
 mod vault;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
-pub use behind::{Behind, BehindLayer};
+pub use behind::{Behind, BehindLayer, ToolsConfig};
 pub use layer::{Broker, Cloud, HostLayer, Layer, LogFormat, SignIn};
 pub use otlp::OtlpConfig;
 pub use serve::{
@@ -36,6 +37,7 @@ pub use serve::{
 pub use setting::Setting;
 pub use setup::{RemoteSetup, SetupConfig};
 pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
+pub use usable::{Secrecy, Usable, UsedFile};
 pub use variables::Environment;
 pub use vault::{VaultAccess, VaultIdentityName};
 
@@ -192,9 +194,20 @@ pub enum Origin {
     File,
 }
 
+/// What the configuration grants the component in one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedTools {
+    /// The tables that name it: one at least.
+    pub tools: Vec<ToolsConfig>,
+    /// Base URL of Microsoft Graph.
+    pub graph: String,
+}
+
 /// The settings of all sources, merged but not checked yet.
 #[derive(Debug)]
 pub struct Sources {
+    /// What is wrong with variables that were left out.
+    left_out: Vec<ConfigError>,
     origins: Vec<(&'static str, Origin)>,
     merged: Layer,
     serve: ServeLayer,
@@ -291,10 +304,11 @@ impl Sources {
         found(serve_of_file.names(), Origin::File);
         found(behind_of_file.names(), Origin::File);
         Ok(Self {
+            left_out: Vec::new(),
             origins,
             merged: set.over(of_file),
             serve: serve_set.over(serve_of_file),
-            behind: behind_set.over(behind_of_file),
+            behind: behind_set.completed(&behind_of_file).over(behind_of_file),
             folders,
             file,
             environment,
@@ -340,6 +354,23 @@ impl Sources {
         let Settings { graph, graph_resource, .. } = settings;
         let context = behind::Context { environment: &self.environment, graph, graph_resource };
         Behind::new(self.behind.values()?, &context)
+    }
+
+    /// What the tables for tools say about the component in a file.
+    pub fn tools_of(&self, file: &Path) -> Result<GrantedTools, ConfigError> {
+        let Endpoints { graph, graph_resource, .. } = Endpoints::new(&self.merged.values()?)?;
+        let context =
+            behind::Context { environment: &self.environment, graph: &graph, graph_resource: &graph_resource };
+        let is_meant = |tools: &ToolsConfig| match (tools.file.canonicalize(), file.canonicalize()) {
+            (Ok(configured), Ok(meant)) => configured == meant,
+            _ => false,
+        };
+        let tools: Vec<_> = Behind::new(self.behind.values()?, &context)?.tools.into_iter().filter(is_meant).collect();
+        if tools.is_empty() {
+            let text = format!("no [[tools]] of the configuration has the file {}", file.display());
+            return Err(ConfigError::Conflict(text));
+        }
+        Ok(GrantedTools { tools, graph })
     }
 
     /// `store` says whose sign-ins are kept.

@@ -1,6 +1,7 @@
 //! Requests as a client on this machine sends them, and why one gets no answer: name, connection, certificate.
 //!
-//! It follows no redirect. The component has a way out of its own, with an allow-list (`host/plugin/src/outbound_http.rs`).
+//! It follows no redirect. What is sent and what is answered may be a secret or a token, so both are erased when they are no
+//! longer needed, as far as they are in memory of this program's. The component has a way out of its own, with an allow-list (`host/plugin/src/outbound_http.rs`).
 
 use std::error::Error as StdError;
 use std::io;
@@ -9,16 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use entra_mcp_plugin::outbound_http::{ConnectError, TimedConnector, read_certificates, tls_config};
-use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::CertificateError;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_service::Service as _;
 use url::Url;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Time to resolve, connect and finish the TLS handshake. A person waits for the result.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +33,9 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest answer in bytes. Metadata documents have some KiB; Graph's own service principal with all of its permissions
 /// has about a MiB.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Room that is made for an answer before it arrives, in bytes. Most fit.
+const FIRST_BYTES: usize = 16 * 1024;
 
 type Connector = HttpsConnector<HttpConnector>;
 
@@ -42,13 +49,18 @@ pub(crate) struct Probe {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    body: Vec<u8>,
+    body: Zeroizing<Vec<u8>>,
 }
 
 impl Answer {
     /// The body, if it is a JSON object.
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok().filter(Value::is_object)
+    }
+
+    /// The body as a type of its own, without a copy of the rest.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
@@ -108,28 +120,29 @@ impl Probe {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, Unanswered> {
-        self.send_text(method, url, headers, body.map(ToString::to_string).unwrap_or_default()).await
+        let body = Zeroizing::new(body.map(ToString::to_string).unwrap_or_default());
+        self.send_text(method, url, headers, body).await
     }
 
-    /// The same with a body of any type. It is not kept.
+    /// The same with a body of any type. It is erased when it was sent.
     pub(crate) async fn send_text(
         &self,
         method: Method,
         url: &str,
         headers: &[(&str, &str)],
-        body: String,
+        body: Zeroizing<String>,
     ) -> Result<Answer, Unanswered> {
         let failed = |reason: &str| Unanswered::Answer(reason.to_owned());
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            request = request.header(*name, erased_later(value).ok_or_else(|| failed("the request cannot be made"))?);
         }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| failed("the URL cannot be asked"))?;
+        let body = Full::new(Bytes::from_owner(body));
+        let request = request.body(body).map_err(|_| failed("the URL cannot be asked"))?;
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| unanswered(&error))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|_| failed("the answer broke off, or is too long"))?.to_bytes().to_vec();
+            let body = whole(body).await.ok_or_else(|| failed("the answer broke off, or is too long"))?;
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
         tokio::time::timeout(TOTAL_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(failed("no answer in time")))
@@ -147,6 +160,37 @@ impl Probe {
             }
         })
     }
+}
+
+/// The value of a header field, which may be a token.
+fn erased_later(value: &str) -> Option<HeaderValue> {
+    let bytes = Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()));
+    let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A whole body. What it was put together from is erased.
+async fn whole<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Option<Zeroizing<Vec<u8>>> {
+    let mut whole = Zeroizing::new(Vec::with_capacity(FIRST_BYTES));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        let needed = whole.len().saturating_add(data.len());
+        if needed > MAX_ANSWER_BYTES {
+            return None;
+        }
+        if needed > whole.capacity() {
+            // A vector that grows by itself leaves a copy behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
+            larger.extend_from_slice(&whole);
+            whole = larger;
+        }
+        whole.extend_from_slice(&data);
+        if let Ok(mut data) = data.try_into_mut() {
+            data.as_mut().zeroize();
+        }
+    }
+    Some(whole)
 }
 
 /// Why there is no answer, for people.
@@ -255,4 +299,25 @@ fn known(error: &(dyn StdError + 'static)) -> Option<Unanswered> {
         return Some(known);
     }
     (error.kind() == io::ErrorKind::ConnectionRefused).then(|| Unanswered::Connection("it is refused".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_read_whole_up_to_its_limit() {
+        for length in [0, FIRST_BYTES, FIRST_BYTES + 1, MAX_ANSWER_BYTES] {
+            let body = Full::new(Bytes::from(vec![7; length]));
+            assert_eq!(whole(body).await.map(|body| body.len()), Some(length));
+        }
+        assert!(whole(Full::new(Bytes::from(vec![7; MAX_ANSWER_BYTES + 1]))).await.is_none());
+    }
+
+    #[test]
+    fn a_token_in_a_header_is_not_shown() {
+        let value = erased_later("Bearer recognisable").unwrap();
+        assert_eq!((value.as_bytes(), format!("{value:?}")), (&b"Bearer recognisable"[..], "Sensitive".to_owned()));
+        assert!(erased_later("a\nb").is_none());
+    }
 }

@@ -5,21 +5,19 @@
 
 use std::borrow::Cow;
 
+use crate::members::CONCERNED;
+
 /// A byte order mark, which may be at the start of the stream and is not part of it.
 pub const MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Words without which a message has no list, does not say how far it may be shared, and hands nothing out to the caller.
-/// Some readers of JSON ignore the case of names, so all cases count.
-const LISTS: [&[u8]; 7] =
-    [b"tools", b"resources", b"resourcetemplates", b"prompts", b"cachescope", b"taskid", b"requeststate"];
 
 /// The start of an escape by which a name may be written otherwise, and the letter that some readers take for an `s`.
 const DISGUISES: [&[u8]; 2] = [br"\u0", "\u{17f}".as_bytes()];
 
-/// Whether a text may be or contain a message with a list.
+/// Whether a text may be or contain a message that depends on the caller: one with a list, one that says how far it may be
+/// shared, one that hands something out. Some readers of JSON ignore the case of names, so all cases count.
 pub fn may_list(text: &[u8]) -> bool {
     let occurs = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    LISTS.iter().chain(&DISGUISES).any(|word| occurs(word))
+    CONCERNED.iter().map(|word| word.as_bytes()).chain(DISGUISES).any(occurs)
 }
 
 /// A part of the stream.
@@ -268,6 +266,16 @@ mod tests {
         assert_eq!(event.write(Some("{}\n1".into())), b"event: message\nid:7\nretry: 1\ndata: {}\ndata: 1\n\n");
         let event = Event::read("event: x\u{2028}data: {\"tools\":[]}\nid: 1\n\n".as_bytes());
         assert_eq!(event.write(None), b"id: 1\n\n");
+    }
+
+    #[test]
+    fn every_member_that_is_judged_is_recognised_in_every_case() {
+        for member in CONCERNED {
+            for name in [member.to_owned(), member.to_lowercase(), member.to_uppercase()] {
+                let message = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"{name}":[]}}}}"#);
+                assert!(may_list(message.as_bytes()), "{message}");
+            }
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ mod names;
 mod noted;
 mod request;
 
+pub use life::PERMITTED;
+
 /// Makes unguessable ids: each names a request in its answer, in the log and in audit records.
 pub type CorrelationIds = Arc<dyn Fn() -> String + Send + Sync>;
 

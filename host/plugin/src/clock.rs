@@ -21,6 +21,11 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns once [`Clock::monotonic`] has reached `deadline`. Dropping the future cancels the wait.
     async fn sleep_until(&self, deadline: Duration);
 
+    /// The smallest step that the clocks show.
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
     /// Unix time in whole seconds.
     fn now_seconds(&self) -> u64 {
         self.now().as_secs()

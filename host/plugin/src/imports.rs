@@ -16,7 +16,7 @@ use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use crate::audit::{AuditCtx, AuditSink, LogAudit};
 use crate::bindings;
 use crate::client_channel::{ClientChannel, ClientChannelCtx, ClientChannelCtxView, HasClientChannel, NoChannel};
-use crate::client_credential::{ClientCredential, ClientCredentialCtx, NoCredential};
+use crate::client_credential::{ClientCredential, ClientCredentialCtx, NoCredential, StandIns};
 use crate::client_metadata::{ClientMetadata, ClientMetadataCtx, NoClientMetadata};
 use crate::clock::{Clock, SystemClock};
 use crate::environment::{EnvironmentCtx, Settings};
@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::identity_broker::{
     HasIdentityBroker, IdentityBroker, IdentityBrokerCtx, IdentityBrokerCtxView, NoIdentityBroker,
 };
+use crate::outbound::Outbound;
 use crate::provided_tools::{NoProvidedTools, ProvidedTools, ProvidedToolsCtx};
 use crate::random::{Random, SystemRandomness};
 use crate::rate_limiter::{NoRateLimiter, RateLimiter, RateLimiterCtx};
@@ -38,6 +39,7 @@ pub struct ImportsBuilder {
     user_agent: Arc<dyn UserAgent>,
     identity_broker: Arc<dyn IdentityBroker>,
     credential: Arc<dyn ClientCredential>,
+    keeps_client_secret: bool,
     audit: Arc<dyn AuditSink>,
     rate_limiter: Arc<dyn RateLimiter>,
     client_metadata: Arc<dyn ClientMetadata>,
@@ -79,6 +81,14 @@ impl ImportsBuilder {
     #[must_use]
     pub fn client_credential(mut self, credential: Arc<dyn ClientCredential>) -> Self {
         self.credential = credential;
+        self
+    }
+
+    /// Keeps a client secret out of the component, which gets a stand-in. [`Imports::outbound`] then carries the requests of
+    /// the component, and puts the secret in its place. By default, the component gets the secret itself.
+    #[must_use]
+    pub fn keep_client_secret(mut self) -> Self {
+        self.keeps_client_secret = true;
         self
     }
 
@@ -124,13 +134,22 @@ impl ImportsBuilder {
         // The only way to the public Internet is closed where it is of no use: the component does not decide that.
         let client_metadata: Arc<dyn ClientMetadata> =
             if self.settings.reads_client_metadata() { self.client_metadata } else { Arc::new(NoClientMetadata) };
+        let stand_ins = self.keeps_client_secret.then(|| {
+            let (source, random) = (Arc::clone(&self.credential), Arc::clone(&self.random));
+            Arc::new(StandIns::new(source, &self.settings.authority, random))
+        });
+        let credential = match &stand_ins {
+            Some(stand_ins) => Arc::clone(stand_ins) as Arc<dyn ClientCredential>,
+            None => self.credential,
+        };
         Ok(Imports {
             settings: settings.into(),
             store: self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock)))),
             user_agent: self.user_agent,
             identity_broker: self.identity_broker,
             listeners: LoopbackListeners::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
-            credential: self.credential,
+            credential,
+            stand_ins,
             audit: self.audit,
             rate_limiter: self.rate_limiter,
             client_metadata,
@@ -156,6 +175,8 @@ pub struct Imports {
     identity_broker: Arc<dyn IdentityBroker>,
     listeners: LoopbackListeners,
     credential: Arc<dyn ClientCredential>,
+    /// If the client secret stays here.
+    stand_ins: Option<Arc<StandIns>>,
     audit: Arc<dyn AuditSink>,
     rate_limiter: Arc<dyn RateLimiter>,
     client_metadata: Arc<dyn ClientMetadata>,
@@ -173,12 +194,23 @@ impl Imports {
             user_agent: Arc::new(NoUserAgent),
             identity_broker: Arc::new(NoIdentityBroker),
             credential: Arc::new(NoCredential),
+            keeps_client_secret: false,
             audit: Arc::new(LogAudit),
             rate_limiter: Arc::new(NoRateLimiter),
             client_metadata: Arc::new(NoClientMetadata),
             provided_tools: Arc::new(NoProvidedTools),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandomness::default()),
+        }
+    }
+
+    /// What carries the requests of the component over `http`: where the client secret stays here
+    /// ([`ImportsBuilder::keep_client_secret`]), it puts the secret into those for tokens of the configured authority. Give it
+    /// to the instances with [`OutboundHooks`](crate::outbound::OutboundHooks).
+    pub fn outbound(&self, http: Arc<dyn Outbound>) -> Arc<dyn Outbound> {
+        match &self.stand_ins {
+            Some(stand_ins) => stand_ins.filled_in(http),
+            None => http,
         }
     }
 

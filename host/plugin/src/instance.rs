@@ -201,7 +201,8 @@ impl wall_clock::Host for ClockView<'_> {
     }
 
     fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
+        let resolution = self.clock.resolution();
+        Ok(wall_clock::Datetime { seconds: resolution.as_secs(), nanoseconds: resolution.subsec_nanos() })
     }
 }
 
@@ -211,7 +212,7 @@ impl monotonic_clock::Host for ClockView<'_> {
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
-        Ok(1)
+        Ok(u64::try_from(self.clock.resolution().as_nanos())?)
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {

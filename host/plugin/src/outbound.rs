@@ -1,5 +1,6 @@
 //! The component's outgoing HTTP: the port that carries its requests, and the one that observes them.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -96,13 +97,20 @@ impl OutboundObserver for NoObserver {
     }
 }
 
-/// The state of an instance.
-pub(crate) struct OutboundHooks {
+/// Hands the requests of an instance over: what the data of its store has for `wasi:http`.
+pub struct OutboundHooks {
     http: Arc<dyn Outbound>,
 }
 
+impl fmt::Debug for OutboundHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboundHooks").finish_non_exhaustive()
+    }
+}
+
 impl OutboundHooks {
-    pub(crate) fn new(http: Arc<dyn Outbound>) -> Self {
+    /// The requests go to `http`.
+    pub fn new(http: Arc<dyn Outbound>) -> Self {
         Self { http }
     }
 

@@ -114,9 +114,10 @@ impl OutboundHttp {
         self
     }
 
-    /// Sets where names lead.
-    #[cfg(test)]
-    pub(crate) fn resolving(mut self, resolve: Resolve) -> Self {
+    /// Sets where names lead, in place of the resolver of the operating system. The addresses are checked all the same, for every
+    /// connection.
+    #[must_use]
+    pub fn resolving(mut self, resolve: Resolve) -> Self {
         self.resolve = resolve;
         self
     }
@@ -244,16 +245,23 @@ impl Outbound for OutboundHttp {
 /// The request with its body in memory.
 async fn collected(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>, Error> {
     let (head, mut body) = request.into_parts();
-    let (mut bytes, mut length) = (BytesMut::new(), 0_u64);
+    // A body of one piece is not copied: it may have a secret in it, which its owner erases.
+    let (mut only, mut joined, mut length) = (Bytes::new(), BytesMut::new(), 0_u64);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         length = length.saturating_add(data.len().try_into().unwrap_or(u64::MAX));
         if length > MAX_REQUEST_BYTES {
             return Err(Error::HttpRequestBodySize(Some(length)));
         }
-        bytes.extend_from_slice(&data);
+        if joined.is_empty() && only.is_empty() {
+            only = data;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut only));
+            joined.extend_from_slice(&data);
+        }
     }
-    Ok(Request::from_parts(head, Full::new(bytes.freeze())))
+    let body = if joined.is_empty() { only } else { joined.freeze() };
+    Ok(Request::from_parts(head, Full::new(body)))
 }
 
 /// Expresses in the terms of `wasi:http` why an exchange failed.

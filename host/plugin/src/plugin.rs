@@ -500,7 +500,8 @@ impl PluginBuilder {
             Some(http) => http,
             None => default_http(&self.imports.settings)?,
         };
-        let imports = self.imports.build()?;
+        let imports = self.imports.keep_client_secret().build()?;
+        let http = imports.outbound(http);
         let engine = engine()?;
         #[cfg(feature = "code-cache")]
         let component = self.code_cache.component(&engine, &self.component, self.compiler);

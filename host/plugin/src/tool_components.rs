@@ -43,6 +43,7 @@ mod egress;
 mod error;
 mod limits;
 mod loaded;
+mod places;
 mod scrub;
 mod serve;
 mod server;
@@ -204,6 +205,9 @@ impl ToolComponentsBuilder {
         let read = Read::from_source(&settings.component, self.compiler.as_ref())?;
         let (engine, ticker) = engines.of(read.wasi).map_err(LoadProblem::Engine)?;
         let loaded = Loaded::load(engine, read, &self.code_cache)?;
+        if settings.reuse && loaded.shape() == Shape::Http {
+            return Err(LoadProblem::NoReuse);
+        }
         Ok(Server::new(loaded, grants, settings, Arc::clone(ticker)))
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Activity {
     active: AtomicUsize,
     /// Of these, requests that are with the handler, and event streams.
     handled: AtomicUsize,
+    /// Of these, requests whose answer is decided and waits.
+    pausing: AtomicUsize,
     /// Requests so far.
     begun: AtomicU64,
     /// Something came since the last request ended.
@@ -27,6 +29,8 @@ pub(super) struct Activity {
 pub(super) enum Standing {
     /// There is no request, or not all of its header.
     Idle,
+    /// Every answer that is left to send waits, because of what its sender did.
+    Pausing,
     /// A request is being read, or an answer is being sent.
     Transferring,
     /// A request is being handled, or an event stream is open.
@@ -39,11 +43,15 @@ pub(super) struct InFlight(Arc<Activity>);
 /// A request that is with the handler, or an event stream.
 pub(super) struct Handled(Arc<Activity>);
 
+/// A request whose answer is decided and waits.
+pub(super) struct Pausing(Arc<Activity>);
+
 impl Default for Activity {
     fn default() -> Self {
         Self {
             active: AtomicUsize::new(0),
             handled: AtomicUsize::new(0),
+            pausing: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             http2: AtomicBool::new(false),
@@ -105,6 +113,7 @@ impl Activity {
     pub(super) fn standing(&self) -> Standing {
         match self.handled.load(Ordering::Relaxed) {
             0 if !self.is_active() => Standing::Idle,
+            0 if self.active.load(Ordering::Relaxed) <= self.pausing.load(Ordering::Relaxed) => Standing::Pausing,
             0 => Standing::Transferring,
             _ => Standing::Busy,
         }
@@ -116,6 +125,12 @@ impl InFlight {
     pub(super) fn handled(&self) -> Handled {
         self.0.handled.fetch_add(1, Ordering::Relaxed);
         Handled(Arc::clone(&self.0))
+    }
+
+    /// Marks the request as one whose answer waits, until the mark is dropped.
+    pub(super) fn pausing(&self) -> Pausing {
+        self.0.pausing.fetch_add(1, Ordering::Relaxed);
+        Pausing(Arc::clone(&self.0))
     }
 }
 
@@ -135,5 +150,11 @@ impl Drop for InFlight {
 impl Drop for Handled {
     fn drop(&mut self) {
         self.0.handled.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pausing {
+    fn drop(&mut self) {
+        self.0.pausing.fetch_sub(1, Ordering::Relaxed);
     }
 }

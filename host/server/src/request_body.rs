@@ -117,9 +117,7 @@ pub(super) async fn read(
         }
         activity.progressed_now();
         let wanted = declared.saturating_sub(length.saturating_sub(data.len()));
-        let fits =
-            if body.is_end_stream() { share.grow_to_the_end(data.len()) } else { share.grow(data.len(), wanted) };
-        if !fits {
+        if !make_room(&mut share, data.len(), wanted, body.is_end_stream()) {
             return Err(busy());
         }
         if first.is_empty() && more.is_empty() {
@@ -136,6 +134,21 @@ pub(super) async fn read(
     }
     let bytes = if more.is_empty() { first } else { more.freeze() };
     Ok(Whole { bytes, share })
+}
+
+/// Grows the share in steps, so that there is room for a large piece also where everything is occupied by very small ones.
+/// `wanted` is what the body is going to need, as far as that is known. The first step already compares the client as it will
+/// be after the last one.
+fn make_room(share: &mut Share, piece: usize, wanted: usize, is_last: bool) -> bool {
+    let (mut left, mut wanted) = (piece, wanted.max(piece));
+    while left > share.step() {
+        let step = share.step();
+        if !share.grow(step, wanted) {
+            return false;
+        }
+        (left, wanted) = (left.saturating_sub(step), wanted.saturating_sub(step));
+    }
+    if is_last { share.grow_to_the_end(left) } else { share.grow(left, wanted) }
 }
 
 /// Reads a body that is not needed, up to its bounds, and keeps nothing of it, while the answer is made and sent. Returns

@@ -30,6 +30,7 @@ use super::refusal::Refusal;
 use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
+use super::turns::Turn;
 use super::untaken::Watched;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
@@ -60,15 +61,18 @@ pub(super) async fn answer(
             observed.run(handled(shared, received, &in_flight)).instrument(observed.log_span()).await
         }
     };
-    // The connection of a proxy is for other clients as well, and does not wait: the proxy bounds its clients.
-    let pause = if shared.is_proxy(peer) { Duration::ZERO } else { shared.options.limits.unread_pause };
-    let closes = handled.as_ref().is_err_and(|refusal| refusal.closes) || rest.reaches_much(pause).await;
-    if closes {
-        tokio::time::sleep(pause).await;
-    }
+    observed.answered(match &handled {
+        Ok((response, _)) => response.status(),
+        Err(refusal) => refusal.status,
+    });
+    let closes = handled.as_ref().is_err_and(|refusal| refusal.closes);
+    // A connection of HTTP/1 carries nothing else meanwhile, also that of a proxy. One of HTTP/2 that a proxy has opened is for
+    // its other clients as well: there, nothing waits.
+    let is_shared = version == Version::HTTP_2 && shared.is_proxy(peer);
+    let pause = if is_shared { Duration::ZERO } else { shared.options.limits.unread_pause };
+    let closes = waited(closes, rest, pause, &in_flight).await;
     match handled {
         Ok((response, holds)) => {
-            observed.answered(response.status());
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
                 .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
             let shared = Arc::clone(shared);
@@ -90,7 +94,6 @@ pub(super) async fn answer(
             })
         }
         Err(refusal) => {
-            observed.answered(refusal.status);
             let _in_trace = observed.log_span().entered();
             refused(shared, Refusal { closes, ..refusal }, version).map(|body| {
                 let (holds, shared) = (Holds::default(), Arc::clone(shared));
@@ -99,6 +102,17 @@ pub(super) async fn answer(
             })
         }
     }
+}
+
+/// Lets the sender of a body that is not read wait. Returns whether the connection ends with the answer.
+#[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
+async fn waited(closes: bool, rest: Rest, pause: Duration, in_flight: &InFlight) -> bool {
+    let closes = closes || rest.reaches_much(pause).await;
+    if closes {
+        let _pausing = in_flight.pausing();
+        tokio::time::sleep(pause).await;
+    }
+    closes
 }
 
 fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
@@ -133,6 +147,7 @@ struct Received {
     request: Request<Bytes>,
     buffered: Share,
     place: Option<StreamPlace>,
+    turn: Option<Turn>,
     /// Time to the answer.
     time: Duration,
 }
@@ -172,8 +187,15 @@ async fn received(
     } else {
         None
     };
+    let turn =
+        match shared.handler.occupies(&path) {
+            true => Some(shared.turns.take(client).await.ok_or_else(|| {
+                Refusal::busy("too many requests of your network are at work, try again in a moment")
+            })?),
+            false => None,
+        };
     let time = shared.handler.request_time(&parts.method, &path).unwrap_or(shared.options.limits.request_time);
-    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, time })
+    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, turn, time })
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
@@ -205,7 +227,7 @@ async fn handled(
     received: Received,
     in_flight: &InFlight,
 ) -> Result<(Response<HttpBody>, Holds), Refusal> {
-    let Received { request, mut buffered, place, time } = received;
+    let Received { request, mut buffered, place, turn, time } = received;
     let handled = in_flight.handled();
     let answered = tokio::time::timeout(time, shared.handler.handle_http(request)).await;
     let response = answered
@@ -222,6 +244,7 @@ async fn handled(
         place: place.filter(|_| is_stream),
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
+        _turn: turn.filter(|_| is_stream && !response.body().is_relayed()),
     };
     Ok((response, holds))
 }
@@ -324,6 +347,7 @@ struct Holds {
     place: Option<StreamPlace>,
     _buffered: Option<Share>,
     _handled: Option<Handled>,
+    _turn: Option<Turn>,
 }
 
 /// The body of an answer.

@@ -15,7 +15,7 @@ use entra_mcp_plugin::code_cache::CodeCache;
 use entra_mcp_plugin::gatekeeper::{Challenge, DelegationError};
 use entra_mcp_plugin::provided_tools::{Content, ProvidedTools as _, ProviderError, ToolCall, ToolCaller};
 use entra_mcp_plugin::tool_components::{
-    ComponentSource, DelegatedTokens, EgressEntry, ToolComponentSettings, ToolComponents,
+    ComponentSource, DelegatedTokens, EgressEntry, ToolComponentSettings, ToolComponents, ToolComponentsBuilder,
 };
 use serde_json::Value;
 
@@ -40,7 +40,8 @@ impl DelegatedTokens for Tokens {
     }
 }
 
-/// An API on loopback: `/v1/hello` greets, `/v1/echo` repeats `Authorization`, `/v1/away` redirects.
+/// An API on loopback: `/v1/hello` greets, `/v1/echo` repeats `Authorization`, `/v1/away` redirects, `/v1/last` closes the
+/// connection.
 #[derive(Clone, Default)]
 struct Api {
     /// Method, path and `Authorization` of what it was sent.
@@ -69,6 +70,7 @@ async fn answer(State(api): State<Api>, request: Request) -> Response {
     match path.as_str() {
         "/v1/echo" => authorization.unwrap_or_default().into_response(),
         "/v1/away" => (http::StatusCode::FOUND, [("location", "https://evil.example/")]).into_response(),
+        "/v1/last" => ([("connection", "close")], "hello").into_response(),
         _ => "hello".into_response(),
     }
 }
@@ -82,9 +84,21 @@ fn settings(component: &str, origin: &str) -> ToolComponentSettings {
     }
 }
 
-fn loaded(settings: ToolComponentSettings) -> Arc<ToolComponents> {
+fn builder() -> ToolComponentsBuilder {
     let cache = CodeCache::Folder(Path::new(env!("CARGO_TARGET_TMPDIR")).join("tool-components"));
-    Arc::new(ToolComponents::builder(Arc::new(Tokens)).code_cache(cache).load(vec![settings]).unwrap())
+    ToolComponents::builder(Arc::new(Tokens)).code_cache(cache)
+}
+
+fn loaded(settings: ToolComponentSettings) -> Arc<ToolComponents> {
+    Arc::new(builder().load(vec![settings]).unwrap())
+}
+
+/// The times that a tool has seen tell nothing finer than a millisecond.
+fn assert_coarse(report: &Value) {
+    const MILLISECOND: u64 = 1_000_000;
+    let times = report["monotonic"].as_array().unwrap_or_else(|| panic!("{report}"));
+    assert!(times.len() == 100 && times.iter().all(|time| time.as_u64().unwrap() % MILLISECOND == 0), "{report}");
+    assert_eq!(report["nanoseconds"].as_u64().unwrap() % MILLISECOND, 0, "{report}");
 }
 
 /// Calls a tool for a caller.

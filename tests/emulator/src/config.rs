@@ -3,11 +3,15 @@
 //! [`Config::default`] is `default.toml` beside this file, in which every entry says what it is for. Unknown keys are
 //! refused, so that a misspelt setting does not quietly change nothing.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The tenant of personal Microsoft accounts; the same in every cloud.
 pub const CONSUMERS_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+/// The directory in which Microsoft's own applications are at home. No person can consent to more for them.
+pub(crate) const MICROSOFT_SERVICES: &str = "f8cdef31-a31e-4b4a-93e4-5f571e91255a";
 /// Microsoft Graph's application id; the same in every tenant.
 pub const GRAPH_APP_ID: &str = "00000003-0000-0000-c000-000000000000";
 
@@ -35,6 +39,9 @@ pub struct Config {
     /// Identities of machines, without any secret.
     #[serde(default)]
     pub managed_identities: Vec<ManagedIdentity>,
+    /// Where the agent of Azure Arc writes its files. There is no agent without it.
+    #[serde(default)]
+    pub arc_folder: Option<PathBuf>,
     /// What [`super::Endpoints`] names: ids of this configuration.
     pub announce: Announce,
 }
@@ -448,6 +455,7 @@ impl Default for Config {
             applications: Vec::new(),
             graph: GraphPermissions::default(),
             managed_identities: Vec::new(),
+            arc_folder: None,
             announce: Announce {
                 tenant: String::new(),
                 public_client: String::new(),

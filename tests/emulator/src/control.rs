@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +138,11 @@ impl Control {
             let application = config.applications.iter_mut().find(|application| application.id == id);
             application.map(change).ok_or_else(|| ControlError::UnknownApplication(id.to_owned()))
         })
+    }
+
+    /// Starts the agent of Azure Arc, which writes its files into this folder.
+    pub fn start_arc_agent(&self, folder: &Path) {
+        self.world.change_config(|config| config.arc_folder = Some(folder.to_owned()));
     }
 
     /// All registrations, as they are now.

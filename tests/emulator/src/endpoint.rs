@@ -30,6 +30,8 @@ pub enum Endpoint {
     ManagedIdentityAppService,
     /// `/metadata/identity/oauth2/token`: managed identity as a virtual machine has it.
     ManagedIdentityImds,
+    /// `/arc/metadata/identity/oauth2/token`: managed identity as the agent of Azure Arc offers it.
+    ManagedIdentityArc,
     /// `/graph/v1.0/me`
     GraphMe,
     /// `/graph/v1.0/users/{id}`
@@ -72,6 +74,7 @@ impl Endpoint {
             ["devicelogin" | "deviceauth"] => (Self::DeviceLogin, "common"),
             ["msi", "token"] => (Self::ManagedIdentityAppService, ""),
             ["metadata", "identity", "oauth2", "token"] => (Self::ManagedIdentityImds, ""),
+            ["arc", "metadata", "identity", "oauth2", "token"] => (Self::ManagedIdentityArc, ""),
             ["graph", rest @ ..] => (Self::of_graph(rest), ""),
             [tenant, ".well-known", "openid-configuration"]
             | [tenant, "v2.0", ".well-known", "openid-configuration"] => (Self::OpenidConfiguration, tenant),

@@ -138,6 +138,7 @@ pub(crate) static CONDITIONAL_ACCESS_ON_BEHALF: Aadsts = Aadsts::new(53003, "int
 pub(crate) static CONDITIONAL_ACCESS_PAGE: Aadsts = Aadsts::new(53003, "access_denied");
 pub(crate) static CONSENT_REQUIRED: Aadsts = Aadsts::new(65001, "invalid_grant").sub("consent_required");
 pub(crate) static CONSENT_NEEDS_PAGE: Aadsts = Aadsts::new(65001, "consent_required");
+pub(crate) static PREAUTHORIZATION_REQUIRED: Aadsts = Aadsts::new(65002, "invalid_request");
 pub(crate) static CONSENT_DECLINED: Aadsts = Aadsts::new(65004, "access_denied");
 pub(crate) static ADMIN_CONSENT_REQUIRED: Aadsts = Aadsts::new(90094, "consent_required");
 pub(crate) static ADMIN_CONSENT_FOR_GRANT: Aadsts = Aadsts::new(90094, "invalid_grant").sub("consent_required");

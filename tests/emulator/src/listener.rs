@@ -154,6 +154,7 @@ fn dispatch(world: &World, endpoint: Endpoint, tenant: &str, incoming: &Incoming
         Endpoint::ErrorLookup => metadata::error_lookup(incoming),
         Endpoint::ManagedIdentityAppService => managed_identity::app_service(world, incoming),
         Endpoint::ManagedIdentityImds => managed_identity::instance_metadata(world, incoming),
+        Endpoint::ManagedIdentityArc => managed_identity::arc(world, incoming),
         Endpoint::GraphMe
         | Endpoint::GraphUser
         | Endpoint::GraphUsers

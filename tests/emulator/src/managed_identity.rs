@@ -1,7 +1,10 @@
-//! Managed identity: tokens for a machine, without any secret, in the two forms Azure offers.
+//! Managed identity: tokens for a machine, without any secret, in the three forms Azure offers.
 //!
 //! App Service gives each process an address and a header value of its own; a virtual machine has one well-known
-//! address, for which this path stands in. Both answer with the claims of an app-only token.
+//! address, for which this path stands in; the agent of Azure Arc answers programs that can read a file of its. All of them
+//! answer with the claims of an app-only token.
+
+use std::path::Path;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -59,6 +62,45 @@ pub(crate) fn instance_metadata(world: &World, incoming: &Incoming) -> Reply {
         Ok(body) => Reply::ok(&body),
         Err(message) => refuse(StatusCode::BAD_REQUEST, "invalid_request", message),
     }
+}
+
+/// The agent of Azure Arc: `Metadata: true`, and `Basic` with the content of the file that the refusal before has named, once.
+pub(crate) fn arc(world: &World, incoming: &Incoming) -> Reply {
+    let refuse = |status: StatusCode, error: &str| Reply::json(status, &json!({ "error": error }));
+    let config = world.config();
+    let Some(folder) = &config.arc_folder else { return Reply::empty(StatusCode::NOT_FOUND) };
+    if !incoming.header("metadata").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return refuse(StatusCode::BAD_REQUEST, "the Metadata header is missing");
+    }
+    if incoming.query.get("api-version") != Some("2020-06-01") {
+        return refuse(StatusCode::BAD_REQUEST, "the api-version is not supported");
+    }
+    let user_assigned = ["client_id", "object_id", "principal_id", "mi_res_id", "msi_res_id"];
+    if user_assigned.iter().any(|name| incoming.query.get(name).is_some()) {
+        return refuse(StatusCode::BAD_REQUEST, "there are no user-assigned identities here");
+    }
+    let Some(proof) = incoming.header("authorization").and_then(|value| value.strip_prefix("Basic ")) else {
+        let file = folder.join(format!("{}.key", world.random.guid()));
+        if std::fs::write(&file, world.random.text::<64>()).is_err() {
+            return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be written");
+        }
+        let challenge = format!("Basic realm={}", file.display());
+        return Reply::empty(StatusCode::UNAUTHORIZED).with("www-authenticate", &challenge);
+    };
+    if !is_content_of_a_file(folder, proof) {
+        return refuse(StatusCode::UNAUTHORIZED, "this is not the content of the file");
+    }
+    match issue(world, &incoming.query) {
+        Ok(body) => Reply::ok(&body),
+        Err(message) => refuse(StatusCode::BAD_REQUEST, message),
+    }
+}
+
+/// Whether a file of the agent has this content. The file is good once.
+fn is_content_of_a_file(folder: &Path, proof: &str) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut keys = files.filter(|file| file.extension().is_some_and(|extension| extension == "key"));
+    keys.any(|file| std::fs::read_to_string(&file).is_ok_and(|key| key == proof) && std::fs::remove_file(&file).is_ok())
 }
 
 fn issue(world: &World, query: &Params) -> Result<Value, &'static str> {

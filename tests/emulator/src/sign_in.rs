@@ -5,7 +5,7 @@
 
 use super::World;
 use super::authorize::{self, Prompt, Purpose, Transaction};
-use super::config::{Application, Config, Requirement, Tenant, User};
+use super::config::{Application, Config, GRAPH_APP_ID, MICROSOFT_SERVICES, Requirement, Tenant, User};
 use super::device_code::{self, Outcome};
 use super::errors::{self, Ids, Refusal};
 use super::http::{Incoming, Params, Reply};
@@ -203,6 +203,9 @@ fn missing_or_grant(world: &World, config: &Config, transaction: &Transaction) -
         return Err(Missing::Refused(not_assigned(client)));
     }
     let wanted = unconsented(world, user, tenant, client, &asked);
+    if client.tenant == MICROSOFT_SERVICES && !wanted.is_empty() {
+        return Err(Missing::Refused(preauthorization(client)));
+    }
     let wanted = if transaction.prompt == Prompt::Consent { all_permissions(&asked) } else { wanted };
     if !progress.consented && (!wanted.is_empty() || (transaction.prompt == Prompt::Consent && asked.has("openid"))) {
         if wanted.iter().any(|permission| permission.administrator) && !user.administrator {
@@ -504,6 +507,16 @@ fn not_assigned(client: &Application) -> Refusal {
          ('assigned') access to the application. The signed-in user is blocked because they are not a direct member of a \
          group with access, nor had access directly assigned by an administrator.",
         client.name, client.id
+    ))
+}
+
+/// An application of Microsoft, without the permission that no person can give it.
+fn preauthorization(client: &Application) -> Refusal {
+    errors::PREAUTHORIZATION_REQUIRED.because(format!(
+        "Consent between first party application '{}' and first party resource '{GRAPH_APP_ID}' must be configured via \
+         preauthorization - applications owned and operated by Microsoft must get approval from the API owner before \
+         requesting tokens for that API.",
+        client.id
     ))
 }
 

@@ -5,6 +5,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use wasip3::cli::environment::get_environment;
+use wasip3::clocks::{monotonic_clock, system_clock};
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
@@ -12,13 +13,14 @@ use wasip3::sockets::ip_name_lookup::resolve_addresses;
 use wasip3::sockets::types::{IpAddressFamily, TcpSocket, UdpSocket};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 9] = [
     ("headers", "Returns the header fields of the request that brought the call."),
     ("list_mail", "Lists the newest messages in the caller's mailbox."),
     ("fetch", "Sends a request: url, headers [[name, value]]."),
     ("together", "Sends requests to all of `urls` at once."),
     ("unended", "Begins an answer, and never ends it."),
     ("surroundings", "Tries sockets, names and files, and returns the variables."),
+    ("clocks", "Says what time it is, and how the clocks proceed."),
     ("loop", "Computes without an end."),
     ("hoard", "Takes more and more memory."),
 ];
@@ -111,6 +113,7 @@ async fn call(params: &Value, headers: &[(String, String)]) -> Result<Value, Val
         }
         "unended" => json!({}),
         "surroundings" => surroundings().await,
+        "clocks" => clocks(),
         "loop" => loop {
             std::hint::spin_loop();
         },
@@ -141,6 +144,11 @@ async fn surroundings() -> Value {
         "folders": get_directories().len(),
         "variables": get_environment(),
     })
+}
+
+fn clocks() -> Value {
+    let marks: Vec<u64> = (0..100).map(|_| monotonic_clock::now()).collect();
+    json!({ "monotonic": marks, "nanoseconds": system_clock::now().nanoseconds })
 }
 
 /// Sends a request: `status`, `headers` and `body` of the answer, or `refused`, the error code of `wasi:http`.

@@ -510,3 +510,30 @@ fn a_tool_of_the_component_looks_at_no_rule_about_a_server() {
     }
     assert_eq!(decide_by(&[ToolRule::for_tool("x", Rule::users())], &terms, &Known::user().facts()), Decision::Allow);
 }
+
+#[test]
+fn the_page_about_audit_records_names_every_reason_of_a_denial() {
+    let page = include_str!("../../../../docs/src/reference/audit.md");
+    let row = page.lines().find(|line| line.starts_with("| `tool.denied`")).unwrap();
+    let any_of = || names(&["a"]);
+    let all = [
+        Denial::NotListed,
+        Denial::TenantNotAllowed { tenant_id: String::new() },
+        Denial::KindNotAllowed { actual: PrincipalKind::App },
+        Denial::AgentNotAllowed,
+        Denial::ClientNotAllowed { client_id: String::new() },
+        Denial::GuestNotAllowed,
+        Denial::RoleMissing { any_of: any_of() },
+        Denial::GroupMissing { any_of: any_of() },
+        Denial::MembershipUnconfirmed { reason: String::new() },
+        Denial::GroupsUnavailable { reason: String::new() },
+        Denial::ScopesMissing { required: Vec::new() },
+        Denial::ContextMissing { any_of: any_of() },
+        Denial::NameAmbiguous,
+        Denial::SessionEnded,
+    ];
+    for denial in all {
+        let reason = denial.reason();
+        assert!(row.contains(&format!("`{reason}`")), "{reason} is not in {row}");
+    }
+}

@@ -7,6 +7,9 @@ use crate::settings::{Mode, ServerIdentity, ServerKind, ServerSettings, Settings
 const MAX_NAME: usize = 64;
 /// Characters of the path of a server.
 const MAX_PATH: usize = 256;
+/// Bytes of the name of a tool, and how many are named for one server.
+const MAX_TOOL: usize = 128;
+const MAX_TOOLS: usize = 100;
 /// Characters of one permission.
 const MAX_PERMISSION: usize = 512;
 /// Paths that the component or its host serves itself. What lies below `/auth` and below the well-known names is theirs as
@@ -41,6 +44,14 @@ pub enum ServersError {
     /// Tools are told of their callers in another way.
     #[error("servers: number {0} has an identity, which is for the kind upstream only")]
     IdentityOfTools(usize),
+    /// Other servers say themselves which tools they have.
+    #[error("servers: number {0} names tools, which is for the kind upstream only")]
+    ToolsOfTools(usize),
+    /// The name of a tool has another form, or there are too many.
+    #[error(
+        "servers: the tools of number {0} are not at most {MAX_TOOLS} names of 1 to {MAX_TOOL} visible ASCII characters"
+    )]
+    Tools(usize),
     /// A combination of permissions is empty.
     #[error("servers: a list in the permissions of number {0} is empty")]
     NoPermission(usize),
@@ -64,7 +75,7 @@ pub enum ServersError {
 pub(super) fn check(settings: &Settings) -> Result<(), ServersError> {
     for (index, server) in settings.servers.iter().enumerate() {
         let (number, others) = (index + 1, settings.servers.iter().take(index));
-        let ServerSettings { name, path, kind, title: _, permissions, identity } = server;
+        let ServerSettings { name, path, kind, title: _, tools, permissions, identity } = server;
         if !is_name(name) {
             return Err(ServersError::Name(number));
         }
@@ -83,6 +94,12 @@ pub(super) fn check(settings: &Settings) -> Result<(), ServersError> {
         }
         if *kind == ServerKind::Tools && *identity != ServerIdentity::None {
             return Err(ServersError::IdentityOfTools(number));
+        }
+        if *kind == ServerKind::Tools && !tools.is_empty() {
+            return Err(ServersError::ToolsOfTools(number));
+        }
+        if tools.len() > MAX_TOOLS || !tools.iter().all(|tool| is_tool(tool)) {
+            return Err(ServersError::Tools(number));
         }
         permissions.iter().try_for_each(|combination| check_permissions(combination, number))?;
         if let ServerIdentity::Token { permissions: wanted } = identity
@@ -103,6 +120,10 @@ pub(super) fn check(settings: &Settings) -> Result<(), ServersError> {
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+fn is_tool(name: &str) -> bool {
+    (1..=MAX_TOOL).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_path(path: &str) -> bool {
@@ -247,6 +268,18 @@ mod tests {
         server["identity"] = json!({ "form": "easy-auth" });
         server["kind"] = json!("tools");
         assert_eq!(with("/servers", json!([server])), Some(ServersError::IdentityOfTools(1)));
+    }
+
+    #[test]
+    fn tools_for_the_consent_page_are_named_for_upstreams_only_and_bounded() {
+        for good in [json!([]), json!(["list_records", "Read.Record-2/x"]), json!(vec!["x".repeat(128); 100])] {
+            assert_eq!(with("/servers/1/tools", good.clone()), None, "{good}");
+        }
+        for bad in ["", "a b", "a\n", "\u{fc}", "\u{202e}", &"x".repeat(129)] {
+            assert_eq!(with("/servers/1/tools", json!(["a", bad])), Some(ServersError::Tools(2)), "{bad}");
+        }
+        assert_eq!(with("/servers/1/tools", json!(vec!["x"; 101])), Some(ServersError::Tools(2)));
+        assert_eq!(with("/servers/0/tools", json!(["send"])), Some(ServersError::ToolsOfTools(1)));
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn complete() -> Value {
             "path": "/crm/mcp",
             "kind": "upstream",
             "title": "CRM",
+            "tools": ["list_records"],
             "permissions": [["https://graph.microsoft.com/Mail.Read"], ["api://crm/Read", "api://crm/Write"]],
             "identity": { "form": "token", "permissions": ["api://crm/Read", "api://crm/Write"] },
         }, {
@@ -163,6 +164,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
         path: "/mcp".to_owned(),
         kind: ServerKind::Tools,
         title: None,
+        tools: Vec::new(),
         permissions: Vec::new(),
         identity: ServerIdentity::None,
     };
@@ -174,6 +176,7 @@ fn every_field_of_a_complete_document_is_taken_over() {
                 path: "/crm/mcp".to_owned(),
                 kind: ServerKind::Upstream,
                 title: Some("CRM".to_owned()),
+                tools: texts(&["list_records"]),
                 permissions: vec![texts(&["https://graph.microsoft.com/Mail.Read"]), crm.clone()],
                 identity: ServerIdentity::Token { permissions: crm },
             },

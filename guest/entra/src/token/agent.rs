@@ -23,7 +23,7 @@ pub(super) fn of(claims: &Map<String, Value>) -> Option<Agent> {
         AgentRole::AgentUser
     } else if is_subject(AGENT_IDENTITY) {
         AgentRole::Autonomous
-    } else if acts(AGENT_IDENTITY) {
+    } else if acts(AGENT_IDENTITY) || acts(AGENT_USER) {
         AgentRole::OnBehalfOfUser
     } else {
         blueprint?;
@@ -62,6 +62,8 @@ mod tests {
             (Some("3 9 11"), Some("9 3 11"), AgentRole::Autonomous),
             (Some("11"), Some("3"), AgentRole::OnBehalfOfUser),
             (Some("9 11"), None, AgentRole::OnBehalfOfUser),
+            (Some("13"), Some("3"), AgentRole::OnBehalfOfUser),
+            (Some("9 13"), None, AgentRole::OnBehalfOfUser),
             (Some("11 3"), Some("13 3"), AgentRole::AgentUser),
             (None, Some("13"), AgentRole::AgentUser),
             (Some("9 3"), Some("1"), AgentRole::Unknown),
@@ -79,7 +81,7 @@ mod tests {
             json!({}),
             json!({ "xms_act_fct": "9 3", "xms_sub_fct": "9 3" }),
             json!({ "xms_act_fct": "1 111 110", "xms_sub_fct": "" }),
-            json!({ "xms_act_fct": "13" }),
+            json!({ "xms_act_fct": "1 113 130" }),
         ] {
             assert_eq!(agent(&claims), None, "{claims}");
         }
@@ -89,6 +91,7 @@ mod tests {
     fn facets_in_another_form_name_an_agent_as_well_and_those_in_no_known_form_always_do() {
         for (claims, expected) in [
             (json!({ "xms_act_fct": 11 }), Some(AgentRole::OnBehalfOfUser)),
+            (json!({ "xms_act_fct": 13 }), Some(AgentRole::OnBehalfOfUser)),
             (json!({ "xms_act_fct": "3,9,11" }), Some(AgentRole::OnBehalfOfUser)),
             (json!({ "xms_act_fct": [3, 11] }), Some(AgentRole::OnBehalfOfUser)),
             (json!({ "xms_act_fct": null, "xms_sub_fct": ["11"] }), Some(AgentRole::Autonomous)),

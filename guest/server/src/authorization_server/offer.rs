@@ -1,5 +1,6 @@
 //! What a client may do with the tools here in a person's name: what the consent page lists, and what a consent is for.
 
+use base::policy::EVERYTHING;
 use base::settings::{HttpSettings, ServerKind, ServerSettings};
 
 use super::text::{truncated, visible};
@@ -50,17 +51,14 @@ pub(super) async fn of(env: &ServerWorld<'_>, resource: &str) -> Vec<Offered> {
     offered
 }
 
-/// The tools of a server; of one that speaks MCP itself, or whose tools cannot be listed now, the server.
+/// The tools of a server. Of one whose tools cannot be listed now, the server.
 async fn of_server(env: &ServerWorld<'_>, server: &ServerSettings) -> Vec<Offered> {
     let settings: &HttpSettings = env.site.settings;
     let listed = match server.kind {
         ServerKind::Tools => env.provided.list(&server.name, env.correlation_id()).await.ok(),
-        ServerKind::Upstream => None,
+        ServerKind::Upstream => return of_upstream(settings, server),
     };
-    let Some(tools) = listed else {
-        let title = server.title.as_deref().unwrap_or(&server.name);
-        return vec![Offered { name: server.name.clone(), ..Offered::new(title, Some(&server.path)) }];
-    };
+    let Some(tools) = listed else { return vec![whole(server)] };
     let tools = tools.iter().filter(|tool| access::lets_people(settings, &server.name, &tool.name));
     let offered = tools.map(|tool| {
         let about = tool.description.as_deref().map(|text| truncated(&visible(text), MAX_ABOUT));
@@ -68,10 +66,31 @@ async fn of_server(env: &ServerWorld<'_>, server: &ServerSettings) -> Vec<Offere
         Offered {
             title: title.unwrap_or_else(|| tool.name.to_string()),
             about: about.filter(|about| !about.is_empty()),
-            name: [&server.name, "/", &tool.name].concat(),
+            name: within(server, &tool.name),
         }
     });
     offered.collect()
+}
+
+/// The server as a whole, unless people may call no other tools than those that rules or the operator name; and the tools that
+/// the operator names. What the server says of itself is not asked: it could write on the page.
+fn of_upstream(settings: &HttpSettings, server: &ServerSettings) -> Vec<Offered> {
+    let named: Vec<_> = server.tools.iter().filter(|tool| access::lets_people(settings, &server.name, tool)).collect();
+    let is_closed = !access::lets_people(settings, &server.name, EVERYTHING);
+    let whole = (named.is_empty() || !is_closed).then(|| whole(server));
+    let tool = |tool: &String| Offered { name: within(server, tool), ..Offered::new(tool, None) };
+    whole.into_iter().chain(named.into_iter().map(tool)).collect()
+}
+
+/// The line of a server, whatever its tools are.
+fn whole(server: &ServerSettings) -> Offered {
+    let title = server.title.as_deref().unwrap_or(&server.name);
+    let about = format!("all tools at {}", server.path);
+    Offered { name: server.name.clone(), ..Offered::new(title, Some(&about)) }
+}
+
+fn within(server: &ServerSettings, tool: &str) -> String {
+    [&server.name, "/", tool].concat()
 }
 
 #[cfg(test)]
@@ -90,6 +109,7 @@ mod tests {
             path: format!("/{name}/mcp"),
             kind,
             title: (kind == ServerKind::Upstream).then(|| "Customers".to_owned()),
+            tools: Vec::new(),
             permissions: Vec::new(),
             identity: ServerIdentity::None,
         }
@@ -133,11 +153,44 @@ mod tests {
     }
 
     #[test]
+    fn of_a_whole_server_the_tools_that_the_operator_names_are_offered_and_whether_there_are_others() {
+        let mut env = remote(&World::default());
+        let crm = |env: &ServerWorld<'_>| {
+            let offered = run(of(env, &format!("{PUBLIC_URL}/crm/mcp"))).into_iter();
+            offered.map(|offered| (offered.title, offered.about, offered.name)).collect::<Vec<_>>()
+        };
+        let line = |title: &str, about: Option<&str>, name: &str| {
+            (title.to_owned(), about.map(str::to_owned), name.to_owned())
+        };
+        let whole = line("Customers", Some("all tools at /crm/mcp"), "crm");
+        assert_eq!(crm(&env), [whole.clone()]);
+        change(&mut env, |settings| settings.servers[1].tools = ["list", "sync"].map(str::to_owned).into());
+        let (list, sync) = (line("list", None, "crm/list"), line("sync", None, "crm/sync"));
+        assert_eq!(crm(&env), [whole.clone(), list.clone(), sync.clone()]);
+        let apps = Rule { users: false, ..Rule::users_and_apps() };
+        let about =
+            |tool: &'static str, rule| ToolRule { server: Some("crm".into()), ..ToolRule::for_tool(tool, rule) };
+        configure(&mut env, |http| http.access = Some(vec![about("sync", apps.clone())]));
+        assert_eq!(crm(&env), [whole.clone(), list.clone()], "no person may call it");
+        configure(&mut env, |http| http.access = Some(vec![about("list", Rule::users()), about("*", apps)]));
+        assert_eq!(crm(&env), [list.clone()], "there are no others");
+        configure(&mut env, |http| {
+            (http.access, http.deny_unlisted) = (Some(vec![about("list", Rule::users())]), true);
+        });
+        assert_eq!(crm(&env), [list]);
+        change(&mut env, |settings| settings.servers[1].tools = Vec::new());
+        assert_eq!(crm(&env), [whole], "which ones is in rules, and not for people");
+    }
+
+    #[test]
     fn a_server_whose_tools_cannot_be_listed_is_named_itself() {
         let world = World::default();
         world.provide("mail", Err(ProviderError::TimedOut));
         let env = remote(&world);
-        assert_eq!(run(of(&env, &format!("{PUBLIC_URL}/mail/mcp"))), [Offered::new("mail", Some("/mail/mcp"))]);
+        assert_eq!(
+            run(of(&env, &format!("{PUBLIC_URL}/mail/mcp"))),
+            [Offered::new("mail", Some("all tools at /mail/mcp"))]
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use base::Identity;
 use base::encoding::digest;
 use entra::EntraWorld;
+use entra_mcp_boundary::members::{REQUEST_STATE, TASK_ID};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use world::StoreError;
@@ -119,9 +120,9 @@ pub(super) async fn is_own(
 
 /// What a result hands out.
 pub(super) fn names_in(result: &Map<String, Value>) -> Vec<(Handed, &str)> {
-    let task = result.get("taskId").or_else(|| result.get("task").and_then(|task| task.get("taskId")));
+    let task = result.get(TASK_ID).or_else(|| result.get("task").and_then(|task| task.get(TASK_ID)));
     let task = task.and_then(Value::as_str).map(|id| (Handed::Task, id));
-    let state = result.get("requestState").and_then(Value::as_str).map(|state| (Handed::State, state));
+    let state = result.get(REQUEST_STATE).and_then(Value::as_str).map(|state| (Handed::State, state));
     task.into_iter().chain(state).collect()
 }
 
@@ -135,7 +136,7 @@ pub(super) async fn keep_own(
     let before = tasks.len();
     let mut own = Vec::new();
     for task in tasks.drain(..).take(MAX_LISTED) {
-        let Some(id) = task.get("taskId").and_then(Value::as_str) else { continue };
+        let Some(id) = task.get(TASK_ID).and_then(Value::as_str) else { continue };
         if is_own(entra, server, who, (Handed::Task, id)).await? {
             own.push(task);
         }

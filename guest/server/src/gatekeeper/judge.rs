@@ -5,6 +5,9 @@
 
 use base::policy::{Denial, Target, TargetKind};
 use base::settings::ServerIdentity;
+use entra_mcp_boundary::members::{
+    CACHE_SCOPE, CONCERNED, CONTENTS, PROMPTS, RESOURCE_TEMPLATES, RESOURCES, SUPPORTED_VERSIONS, TASKS, TOOLS, TTL,
+};
 use serde_json::{Map, Value, json};
 use world::BodyOnce;
 
@@ -19,13 +22,6 @@ use crate::server_world::ServerWorld;
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How long a client may keep a list while it cannot be found out whether the caller may use a part of it.
 const UNDECIDED_TTL_MS: u64 = 5_000;
-/// Where the protocol says how far a result may be shared (2026-07-28).
-const CACHE_SCOPE: &str = "cacheScope";
-/// The member with a list of tasks.
-const TASKS: &str = "tasks";
-/// Where it says how long.
-const TTL: &str = "ttlMs";
-
 /// The member of a message that has what was asked for.
 const RESULT: &str = "result";
 /// What a client is told that gets no list because of its form.
@@ -33,16 +29,16 @@ const AMBIGUOUS: &str = "the name of a member of the answer may be taken for ano
 
 /// The lists of the protocol: the member of the result, what is in it, and the member with its name.
 const LISTS: [(&str, TargetKind, &str); 4] = [
-    ("tools", TargetKind::Tool, "name"),
-    ("resources", TargetKind::Resource, "uri"),
-    ("resourceTemplates", TargetKind::Resource, "uriTemplate"),
-    ("prompts", TargetKind::Prompt, "name"),
+    (TOOLS, TargetKind::Tool, "name"),
+    (RESOURCES, TargetKind::Resource, "uri"),
+    (RESOURCE_TEMPLATES, TargetKind::Resource, "uriTemplate"),
+    (PROMPTS, TargetKind::Prompt, "name"),
 ];
 
 /// Other members that change what a client does with a list.
 const ABOUT_LISTS: [&str; 2] = [CACHE_SCOPE, TTL];
 /// What the results of `resources/read` and `server/discover` have, which may depend on the caller too.
-const PERSONAL: [&str; 2] = ["contents", "supportedVersions"];
+const PERSONAL: [&str; 2] = [CONTENTS, SUPPORTED_VERSIONS];
 
 /// Takes out of a message what the caller may not see, and remembers what it hands out to the caller.
 #[inline(never)]
@@ -74,12 +70,7 @@ pub fn judge_answer<'f>(env: &'f ServerWorld<'_>, handle: &'f str, message: Stri
 /// Whether a message has something that depends on the caller.
 fn is_concerned(message: &Value) -> bool {
     let Some(Value::Object(result)) = message.get(RESULT) else { return false };
-    let has = |member: &&str| result.contains_key(*member);
-    has(&CACHE_SCOPE)
-        || has(&TASKS)
-        || !handed::names_in(result).is_empty()
-        || PERSONAL.iter().any(has)
-        || LISTS.iter().any(|(list, ..)| result.contains_key(*list))
+    CONCERNED.iter().any(|member| result.contains_key(*member)) || !handed::names_in(result).is_empty()
 }
 
 /// Whether a client that does not compare names exactly could find a list where this server finds none.

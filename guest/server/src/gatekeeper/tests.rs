@@ -42,6 +42,7 @@ fn server(name: &str, path: &str, kind: ServerKind) -> ServerSettings {
         path: path.to_owned(),
         kind,
         title: None,
+        tools: Vec::new(),
         permissions: vec![vec![MAIL.to_owned()], vec!["api://crm/Read".to_owned(), "api://crm/Write".to_owned()]],
         identity: ServerIdentity::None,
     }

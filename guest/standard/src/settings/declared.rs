@@ -84,6 +84,7 @@ pub(super) const DECLARED: &[Declared] = &[
     Declared { name: "metrics-listen", variables: &["ENTRA_MCP_METRICS_LISTEN"], default: Some("none"), accepted: None },
     Declared { name: "metrics-host", variables: &["ENTRA_MCP_METRICS_HOST"], default: None, accepted: None },
     Declared { name: "tools", variables: &["ENTRA_MCP_TOOLS"], default: None, accepted: None },
+    Declared { name: "egress", variables: &["ENTRA_MCP_EGRESS"], default: None, accepted: None },
     Declared { name: "upstream", variables: &["ENTRA_MCP_UPSTREAM"], default: None, accepted: None },
     Declared { name: "upstream-command", variables: &["ENTRA_MCP_UPSTREAM_COMMAND"], default: None, accepted: None },
 ];

@@ -13,6 +13,7 @@ use serde::Serialize;
 use wasmtime::component::types::ComponentItem;
 
 use super::CommandError;
+use crate::config::GrantedTools;
 use crate::console;
 use tool_component::ToolComponentReport;
 
@@ -58,8 +59,14 @@ struct Export {
     functions: Vec<String>,
 }
 
-/// Prints what is known about the component in the file `path`, or about the bundled one.
-pub async fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> Result<(), CommandError> {
+/// Prints what is known about the component in the file `path`, or about the bundled one, and what the configuration grants
+/// it.
+pub async fn run(
+    path: Option<&Path>,
+    granted: Option<GrantedTools>,
+    as_json: bool,
+    code_cache: &CodeCache,
+) -> Result<(), CommandError> {
     let report = match path {
         None => {
             let kind = Kind::Deciding(interfaces(BUNDLED_COMPONENT, code_cache)?);
@@ -69,7 +76,10 @@ pub async fn run(path: Option<&Path>, as_json: bool, code_cache: &CodeCache) -> 
             let source = path.display().to_string();
             let bytes = std::fs::read(path)
                 .map_err(|error| CommandError::File { path: source.clone(), reason: error.to_string() })?;
-            let kind = kind(path, &bytes, code_cache).await?;
+            let mut kind = kind(path, &bytes, code_cache).await?;
+            if let (Kind::Tools(report), Some(granted)) = (&mut kind, granted) {
+                report.add_configured(path, granted, code_cache).await?;
+            }
             ComponentReport::new(source, &bytes, kind)
         }
     };

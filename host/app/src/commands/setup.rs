@@ -7,9 +7,9 @@
 
 use std::io::BufRead as _;
 
-use base64::Engine as _;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::client_credential::ClientCertificates;
+use entra_mcp_plugin::clock::{Clock as _, SystemClock};
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
 use entra_mcp_plugin::random::{Random as _, SystemRandomness};
 use entra_mcp_plugin::secret_store::MemoryStore;
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use self::error::SetupError;
 use self::file::FileChange;
+use self::identity::Identity;
 use self::plan::{Federated, Plan};
 use super::CommandError;
 use crate::config::{Layer, ServeLayer, SetupConfig, Sources};
@@ -27,16 +28,21 @@ use crate::probe::Probe;
 use crate::prompt;
 use crate::registration::document::{Document, SELECTED};
 use crate::registration::graph::{GRAPH_APP_ID, Graph, filter};
-use crate::registration::needs::{Needs, Remote};
+use crate::registration::needs::{Local, Needs, Remote};
 
 mod clients;
 pub(crate) mod error;
 mod file;
+mod identity;
 mod plan;
 mod steps;
 
-/// The Azure CLI as an application: a public client that every tenant knows, with the permissions that are needed.
+/// The Azure CLI as an application: a public client that every tenant knows, with the permissions that writing takes.
 const AZURE_CLI: &str = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
+
+/// Microsoft Graph Command Line Tools: a public client to which any permission of Graph can be consented. Entra ID gives the
+/// Azure CLI none that only reads app registrations (AADSTS65002).
+const GRAPH_COMMAND_LINE: &str = "14d82eec-204b-4c2f-b7e8-296a70dab67e";
 
 /// The name of the registration, unless another one is given.
 const DEFAULT_NAME: &str = "entra-mcp";
@@ -47,8 +53,14 @@ const DEFAULT_ROLES: [&str; 2] = ["Mcp.Reader", "Mcp.Admin"];
 /// What the tools for a person's own profile ask Graph with.
 const DEFAULT_PERMISSION: &str = "User.Read";
 
+/// Reads app registrations and service principals.
+pub(crate) const READS_APPLICATIONS: &str = "Application.Read.All";
+
 /// Writes app registrations.
 pub(crate) const WRITES_APPLICATIONS: &str = "Application.ReadWrite.All";
+
+/// Reads consent for the organisation.
+pub(crate) const READS_CONSENT: &str = "DelegatedPermissionGrant.Read.All";
 
 /// Consents for the organisation.
 pub(crate) const GRANTS_CONSENT: &str = "DelegatedPermissionGrant.ReadWrite.All";
@@ -59,16 +71,13 @@ pub(crate) const ASSIGNS_ROLES: &str = "AppRoleAssignment.ReadWrite.All";
 /// Registrations of one name that are listed.
 const LISTED_AT_MOST: usize = 10;
 
-/// The audience of tokens of other issuers.
-const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
-
 /// The arguments of `entra-mcp setup`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ask nothing: do what is shown
     #[arg(long)]
     yes: bool,
-    /// Show the requests that would change something, and send none of them
+    /// Show the requests that would change something, and send none of them. This takes permissions to read only
     #[arg(long)]
     dry_run: bool,
     /// Name of the registration [default: entra-mcp]
@@ -105,7 +114,8 @@ pub struct Arguments {
     /// The subject of these tokens
     #[arg(long, value_name = "TEXT", requires = "federated_issuer")]
     federated_subject: Option<String>,
-    /// Public client to sign in to for this command [default: the Azure CLI]
+    /// Public client to sign in to for this command [default: the Azure CLI; with --dry-run, Microsoft Graph Command Line
+    /// Tools]
     #[arg(long, value_name = "GUID")]
     setup_client_id: Option<String>,
     #[command(flatten)]
@@ -164,18 +174,33 @@ impl Arguments {
 
     /// The client to sign in to.
     fn client(&self) -> &str {
-        self.setup_client_id.as_deref().unwrap_or(AZURE_CLI)
+        let default = if self.dry_run { GRAPH_COMMAND_LINE } else { AZURE_CLI };
+        self.setup_client_id.as_deref().unwrap_or(default)
+    }
+
+    /// The permissions of Graph that this run takes, and no more.
+    fn permissions(&self) -> Vec<&'static str> {
+        let (applications, consent) = match self.dry_run {
+            true => (READS_APPLICATIONS, READS_CONSENT),
+            false => (WRITES_APPLICATIONS, GRANTS_CONSENT),
+        };
+        let assigns = self.grant_admin_consent && !self.graph_app_permission.is_empty() && !self.dry_run;
+        let mut names = vec![applications];
+        names.extend(self.grant_admin_consent.then_some(consent));
+        names.extend(assigns.then_some(ASSIGNS_ROLES));
+        names
     }
 }
 
 /// Makes or repairs the registration.
 pub async fn run(arguments: &Arguments, sources: &Sources) -> Result<(), CommandError> {
-    let config = sources.setup(arguments.client())?;
+    let mut config = sources.setup(arguments.client())?;
     crate::logging::start(&config.sign_in.host);
     let probe = Probe::new(config.sign_in.ca_file.as_deref()).map_err(CommandError::Usage)?;
     let certificates = certificates(&config)?;
     let token = sign_in(arguments, &config).await?;
-    let graph = Graph::new(&probe, &config.sign_in.settings.graph, &token.token);
+    let base = config.sign_in.settings.graph.clone();
+    let graph = Graph::new(&probe, &base, &token.token);
     let (username, tenant) = (&token.account.username, &token.account.tenant_id);
     console::result(&format!("Signed in as {username} in the tenant {tenant}."));
 
@@ -186,11 +211,18 @@ pub async fn run(arguments: &Arguments, sources: &Sources) -> Result<(), Command
         ..needs(arguments, &config, certificates)
     };
     let found = registration(&graph, arguments, &config, tenant).await?;
-    let federated = federated(arguments, &config, tenant);
+    let identity = match &arguments.managed_identity {
+        Some(id) => Some(Identity::find(&graph, id, tenant).await?),
+        None => None,
+    };
+    let federated = federated(arguments, identity.as_ref(), &config, tenant);
+    if let Some(identity) = &identity {
+        identity.configure(&mut config);
+    }
     let name = arguments.name.as_deref().unwrap_or(DEFAULT_NAME);
     let consent = arguments.grant_admin_consent.then(|| text(&api, "id"));
     // Personal accounts would need more of the registration than servers of organisations do.
-    let audience = if config.several_tenants { "AzureADMultipleOrgs" } else { "AzureADMyOrg" };
+    let audience = if config.several_tenants.is_some() { "AzureADMultipleOrgs" } else { "AzureADMyOrg" };
     let mut plan = Plan::new(&needs, (name, audience), found, &mut new_id()?);
     plan.complete(&graph, &needs, federated, consent).await?;
     let file = FileChange::new(&config, plan.app_id(), tenant)?;
@@ -235,10 +267,7 @@ fn agree(arguments: &Arguments) -> Result<(), SetupError> {
 async fn sign_in(arguments: &Arguments, config: &SetupConfig) -> Result<AccessToken, CommandError> {
     let sign_in = &config.sign_in;
     let settings = sign_in.settings.clone();
-    let mut names = vec![WRITES_APPLICATIONS];
-    names.extend(arguments.grant_admin_consent.then_some(GRANTS_CONSENT));
-    let assigns = arguments.grant_admin_consent && !arguments.graph_app_permission.is_empty();
-    names.extend(assigns.then_some(ASSIGNS_ROLES));
+    let names = arguments.permissions();
     let scopes: Vec<_> = names.iter().map(|name| format!("{}/{name}", settings.graph_resource)).collect();
     let clock = std::sync::Arc::new(SystemClock::new());
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(Error::from)?;
@@ -252,7 +281,8 @@ async fn sign_in(arguments: &Arguments, config: &SetupConfig) -> Result<AccessTo
         .code_cache(sign_in.host.code_cache.clone())
         .build()?;
     let permissions = names.join(" and ");
-    console::notice(&format!("Sign in with an account that may register applications (permission {permissions})."));
+    let may = if arguments.dry_run { "read app registrations" } else { "register applications" };
+    console::notice(&format!("Sign in with an account that may {may} (permission {permissions})."));
     let refused = |error: Error| match error {
         Error::SignIn(error) => {
             CommandError::Setup(SetupError::SignIn { message: error.message, permissions: permissions.clone() })
@@ -267,7 +297,7 @@ async fn sign_in(arguments: &Arguments, config: &SetupConfig) -> Result<AccessTo
 async fn graph_api(graph: &Graph<'_>) -> Result<Value, SetupError> {
     let path = format!("/servicePrincipals(appId='{GRAPH_APP_ID}')?$select=id,appId,oauth2PermissionScopes,appRoles");
     let principal = graph.get(&path).await;
-    principal.map_err(SetupError::during("read the permissions of Microsoft Graph", WRITES_APPLICATIONS))
+    principal.map_err(SetupError::during("read the permissions of Microsoft Graph", READS_APPLICATIONS))
 }
 
 /// Which permissions are meant: those on behalf of a person, or those of an application for itself.
@@ -313,23 +343,25 @@ fn needs(arguments: &Arguments, config: &SetupConfig, certificates: Vec<Vec<u8>>
             certificates,
         }
     });
-    Needs { local: arguments.local || remote.is_none(), remote, ..Needs::default() }
+    let is_local = arguments.local || remote.is_none();
+    let local = is_local.then(|| Local::of(&config.sign_in.settings.authority));
+    Needs { local, remote, ..Needs::default() }
 }
 
-/// The certificates in the configured files, DER.
-fn certificates(config: &SetupConfig) -> Result<Vec<Vec<u8>>, CommandError> {
-    let files = config.remote.iter().flat_map(|remote| &remote.certificates);
-    let one = |path: &std::path::PathBuf| {
-        let unusable = |reason: String| CommandError::File { path: path.display().to_string(), reason };
-        let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let text = zeroize::Zeroizing::new(String::from_utf8(bytes).unwrap_or_default());
-        let begun = text.split_once("-----BEGIN CERTIFICATE-----").map(|(_, rest)| rest);
-        let encoded = begun.and_then(|rest| rest.split_once("-----END CERTIFICATE-----")).map(|(encoded, _)| encoded);
-        let encoded: Option<String> = encoded.map(|text| text.split_whitespace().collect());
-        let der = encoded.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
-        der.ok_or_else(|| unusable("it has no certificate in the form PEM; `setup` reads no PKCS#12".to_owned()))
-    };
-    files.map(one).collect()
+/// The certificates in the configured files, DER. Of those that the command line does not name, what cannot be used is
+/// said, and stands in the way of no other repair.
+fn certificates(config: &SetupConfig) -> Result<Vec<Vec<u8>>, SetupError> {
+    let Some(remote) = &config.remote else { return Ok(Vec::new()) };
+    let now = SystemClock::new().now_seconds();
+    let mut certificates = Vec::new();
+    for path in &remote.certificates {
+        match ClientCertificates::of_key(path, remote.certificate_password.as_ref(), now) {
+            Ok(certificate) => certificates.push(certificate),
+            Err(fault) if remote.are_certificates_given => return Err(SetupError::Certificate(fault)),
+            Err(fault) => console::notice(&format!("Not registered: {fault}.")),
+        }
+    }
+    Ok(certificates)
 }
 
 /// The registration to repair, if there is one.
@@ -339,7 +371,7 @@ async fn registration(
     config: &SetupConfig,
     tenant: &str,
 ) -> Result<Option<Document>, SetupError> {
-    let during = || SetupError::during("read app registrations", WRITES_APPLICATIONS);
+    let during = || SetupError::during("read app registrations", READS_APPLICATIONS);
     let configured = config.client_id.as_ref().filter(|_| arguments.name.is_none()).map(|(id, _)| id);
     if let Some(id) = arguments.app_id.as_ref().or(configured) {
         let path = format!("/applications(appId='{id}'){SELECTED}");
@@ -375,16 +407,21 @@ fn document(value: Value) -> Result<Document, SetupError> {
 }
 
 /// The federated credential that is asked for.
-fn federated(arguments: &Arguments, config: &SetupConfig, tenant: &str) -> Option<Federated> {
+fn federated(
+    arguments: &Arguments,
+    identity: Option<&Identity>,
+    config: &SetupConfig,
+    tenant: &str,
+) -> Option<Federated> {
     let of = |name: &str, issuer: String, subject: &String| Federated {
         name: name.to_owned(),
         issuer,
         subject: subject.clone(),
-        audience: EXCHANGE_AUDIENCE.to_owned(),
+        audience: config.exchange_audience.to_owned(),
     };
-    if let Some(identity) = &arguments.managed_identity {
+    if let Some(identity) = identity {
         let issuer = format!("{}/{tenant}/v2.0", config.sign_in.settings.authority);
-        return Some(of("entra-mcp-managed-identity", issuer, identity));
+        return Some(of("entra-mcp-managed-identity", issuer, &identity.object_id));
     }
     let (issuer, subject) = (arguments.federated_issuer.clone()?, arguments.federated_subject.as_ref()?);
     Some(of("entra-mcp", issuer, subject))

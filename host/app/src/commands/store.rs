@@ -11,6 +11,7 @@ use entra_mcp_plugin::secret_store::{
 use serde_json::{Value, json};
 
 use super::CommandError;
+use crate::composition;
 use crate::composition::store::key_source;
 use crate::config::{StoreConfig, StoreKey, StoreLocation};
 use crate::console;
@@ -20,6 +21,13 @@ pub async fn check(stores: &[StoreConfig], as_json: bool) -> Result<(), CommandE
     let mut reports = Vec::with_capacity(stores.len());
     for store in some(stores)? {
         reports.push((place(store), examine(store).await?));
+        if let Some(plain) = composition::store::key_to_wrap(store) {
+            let plain = plain.display();
+            console::notice(&format!(
+                "The key of the store is in {plain} as it is. The next command that opens the store, such as `entra-mcp serve`, \
+                 lets the key vault wrap it."
+            ));
+        }
     }
     if as_json {
         let reports: Vec<Value> = reports.iter().map(|(place, report)| as_value(place, report)).collect();

@@ -14,7 +14,7 @@ use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::environment::{ServerKind, ServerSettings};
 use serde_json::{Value, json};
 
-pub use self::tools::{Tools, ToolsError};
+pub use self::tools::{Tools, ToolsError, runtime_settings};
 use crate::config::behind::{UpstreamConfig, UpstreamTarget};
 use crate::config::{Config, ConfigError};
 use crate::telemetry::Telemetry;

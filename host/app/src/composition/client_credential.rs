@@ -26,9 +26,18 @@ pub struct Chosen {
     pub source: String,
     /// The credential.
     pub credential: Result<Arc<dyn ClientCredential>, CredentialError>,
-    /// Those that go before it, and why each was not taken.
-    pub passed_over: Vec<(CredentialName, String)>,
+    /// All others, in the order of `auto`, and why each was not taken. Empty if it was chosen by name.
+    pub others: Vec<(CredentialName, String)>,
 }
+
+/// The order of `auto`. The last one is never taken by it.
+const ORDER: [CredentialName; 5] = [
+    CredentialName::Certificate,
+    CredentialName::Secret,
+    CredentialName::WorkloadIdentity,
+    CredentialName::ManagedIdentity,
+    CredentialName::AzureCli,
+];
 
 /// The endpoint that the first assertion is for.
 pub fn token_endpoint(settings: &Settings) -> String {
@@ -50,40 +59,42 @@ pub async fn choose(
     clock: &Arc<dyn Clock>,
 ) -> Chosen {
     let sources = Sources { config, settings, store, clock };
-    let of = |name: CredentialName, passed_over| Chosen {
-        name: Some(name),
-        source: sources.described(name),
-        credential: sources.credential(name),
-        passed_over,
+    let name = match config.name {
+        CredentialName::Auto => None,
+        name => Some(name),
     };
-    if config.name != CredentialName::Auto {
-        return of(config.name, Vec::new());
-    }
-    let mut passed_over = Vec::new();
-    for name in [
-        CredentialName::Certificate,
-        CredentialName::Secret,
-        CredentialName::WorkloadIdentity,
-        CredentialName::ManagedIdentity,
-    ] {
-        match sources.missing(name).await {
-            None => return of(name, passed_over),
-            Some(reason) => passed_over.push((name, reason)),
+    let mut chosen = name;
+    let mut others = Vec::new();
+    for name in ORDER.into_iter().filter(|_| name.is_none()) {
+        let reason = match chosen {
+            Some(chosen) => Some(sources.behind(name, chosen).await),
+            None => sources.missing(name).await,
+        };
+        match reason {
+            Some(reason) => others.push((name, reason)),
+            None => chosen = Some(name),
         }
     }
-    let reasons: Vec<_> = passed_over.iter().map(|(name, reason)| format!("{}: {reason}", word(*name))).collect();
-    let error = CredentialError::NotConfigured(format!(
-        "there is no credential for the application. {}. Configure one of them (see \"Run without a secret\" in the \
-         documentation)",
-        reasons.join("; ")
-    ));
-    Chosen { name: None, source: String::new(), credential: Err(error), passed_over }
+    match chosen {
+        Some(name) => {
+            Chosen { name: Some(name), source: sources.described(name), credential: sources.credential(name), others }
+        }
+        None => {
+            let reasons: Vec<_> = others.iter().map(|(name, reason)| format!("{}: {reason}", word(*name))).collect();
+            let error = CredentialError::NotConfigured(format!(
+                "there is no credential for the application. {}. Configure one of them (see \"Run without a secret\" in \
+                 the documentation)",
+                reasons.join("; ")
+            ));
+            Chosen { name: None, source: String::new(), credential: Err(error), others }
+        }
+    }
 }
 
 impl Chosen {
     /// Says which credential was chosen, and why the others were not.
     pub fn log(&self) {
-        for (name, reason) in &self.passed_over {
+        for (name, reason) in &self.others {
             tracing::info!(credential = word(*name), "not used: {reason}");
         }
         let Some(name) = self.name else { return };
@@ -126,6 +137,19 @@ impl Sources<'_> {
             },
             CredentialName::Auto | CredentialName::AzureCli => Some("it is taken by name only".to_owned()),
         }
+    }
+
+    /// Why `auto` does not take one that comes after `chosen`.
+    async fn behind(&self, name: CredentialName, chosen: CredentialName) -> String {
+        let service = self.config.identity_service.as_ref();
+        let missing = match name {
+            // To ask the metadata service would take seconds where there is none.
+            CredentialName::ManagedIdentity if service.is_ok_and(|service| !service.is_announced()) => {
+                return format!("{} goes before it, so it was not asked for", word(chosen));
+            }
+            name => self.missing(name).await,
+        };
+        missing.unwrap_or_else(|| format!("it is there, and {} goes before it", word(chosen)))
     }
 
     async fn missing_secret(&self) -> Option<String> {
@@ -217,5 +241,99 @@ impl Sources<'_> {
             }
             CredentialName::AzureCli => "what the Azure CLI is signed in with".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use entra_mcp_plugin::client_credential::IdentityService;
+    use entra_mcp_plugin::clock::ManualClock;
+    use entra_mcp_plugin::secret_store::{MemoryStore, SecretBytes};
+    use url::Url;
+
+    use super::*;
+
+    /// A machine at which nothing answers, with nothing configured.
+    fn nothing(place: &str) -> CredentialConfig {
+        CredentialConfig {
+            name: CredentialName::Auto,
+            secret: SecretSource::Store,
+            vault_certificate: None,
+            certificates: Vec::new(),
+            certificate_password: None,
+            federated_token: None,
+            identity_service: Ok(IdentityService::Imds { authority: Url::parse(place).unwrap() }),
+            managed_identity: None,
+            exchange_audience: "api://AzureADTokenExchange",
+        }
+    }
+
+    async fn chosen(config: &CredentialConfig) -> Chosen {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(1_794_996_000));
+        let store: Arc<dyn SecretStore> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let id = "00000000-0000-0000-0000-000000000001";
+        let settings = Settings::remote("contoso.example", id, "https://mcp.example.com").unwrap();
+        choose(config, &settings, &store, &clock).await
+    }
+
+    fn reason(chosen: &Chosen, of: CredentialName) -> &str {
+        &chosen.others.iter().find(|(name, _)| *name == of).unwrap().1
+    }
+
+    /// The clock of the runtime stands still and goes on by itself where nothing else happens, so this takes no time.
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_without_a_credential_knows_it_within_three_seconds_and_says_what_to_change() {
+        // A network for documentation, which leads nowhere.
+        for place in ["http://192.0.2.1", "http://127.0.0.1:1"] {
+            let config = nothing(place);
+            let chosen = tokio::time::timeout(Duration::from_secs(3), chosen(&config)).await.unwrap();
+            assert_eq!(chosen.name, None);
+            let names: Vec<_> = chosen.others.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, ORDER, "each is named");
+            let absent = reason(&chosen, CredentialName::ManagedIdentity);
+            let begin = format!("no managed identity service answers at {place} (");
+            assert!(absent.starts_with(&begin), "{absent}");
+            let change = "Switch the identity on under Identity in the portal, or use another --credential";
+            assert!(absent.ends_with(change), "{absent}");
+            let Err(CredentialError::NotConfigured(said)) = &chosen.credential else { panic!("there is one") };
+            assert!(said.contains(change) && said.contains("set AZURE_CLIENT_SECRET"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_there_behind_the_chosen_one_is_named_and_not_asked() {
+        // Nothing is listening: to ask it would be an error, and take its time.
+        let mut config = nothing("http://192.0.2.1");
+        config.certificates = vec![PathBuf::from("/none/client.pem")];
+        config.secret = SecretSource::Given(SecretBytes::new(b"forgotten".to_vec()));
+        let chosen = chosen(&config).await;
+        assert_eq!(chosen.name, Some(CredentialName::Certificate));
+        assert_eq!(
+            chosen.others,
+            [
+                (CredentialName::Secret, "it is there, and certificate goes before it".to_owned()),
+                (
+                    CredentialName::WorkloadIdentity,
+                    "AZURE_FEDERATED_TOKEN_FILE is not set (in Kubernetes, the label azure.workload.identity/use sets it)"
+                        .to_owned()
+                ),
+                (
+                    CredentialName::ManagedIdentity,
+                    "certificate goes before it, so it was not asked for".to_owned()
+                ),
+                (CredentialName::AzureCli, "it is taken by name only".to_owned()),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_chosen_by_name_is_compared_with_nothing() {
+        let mut config = nothing("http://192.0.2.1");
+        config.name = CredentialName::Secret;
+        let chosen = chosen(&config).await;
+        assert_eq!((chosen.name, chosen.others), (Some(CredentialName::Secret), Vec::new()));
     }
 }

@@ -1,7 +1,7 @@
 //! The configured store, and the rate limits that belong to it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use entra_mcp_plugin::Error;
@@ -43,6 +43,63 @@ pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedS
         }
     };
     Ok(OpenedStore { records, shared: None })
+}
+
+/// A store as it is.
+pub struct LookedAt {
+    /// The records, which cannot be changed through it.
+    pub records: Arc<dyn SecretStore>,
+    /// What opening the store would change.
+    pub changes: Vec<StoreChange>,
+}
+
+/// What opening a store changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChange {
+    /// A file that was begun becomes a store.
+    Begun,
+    /// A store of an earlier format becomes one of the present format, which earlier versions refuse.
+    Format(i32),
+    /// A key is made.
+    NewKey,
+    /// The key vault wraps the key that is in this file.
+    TakenOver(PathBuf),
+}
+
+/// Looks at the configured store, which has to be there, and changes nothing: neither records nor files nor keys.
+pub async fn look(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<LookedAt, Error> {
+    let mut changes = Vec::new();
+    let records: Arc<dyn SecretStore> = match &config.location {
+        StoreLocation::Memory => Arc::new(MemoryStore::new(clock)),
+        StoreLocation::File(path) => {
+            let (store, key) = (path.clone(), config.key.clone());
+            let looking =
+                tokio::task::spawn_blocking(move || SqliteStore::look(&store, &key_source(&key, &store), &clock));
+            let view = looking.await.map_err(|error| Error::Thread(std::io::Error::other(error)))??;
+            changes.extend(view.earlier_format().map(|format| match format {
+                0 => StoreChange::Begun,
+                format => StoreChange::Format(format),
+            }));
+            changes.extend((!view.has_key()).then_some(StoreChange::NewKey));
+            changes.extend(key_to_wrap(config).map(StoreChange::TakenOver));
+            Arc::new(view)
+        }
+        StoreLocation::Redis(options) => {
+            Arc::new(RedisStore::look(options, key_source(&config.key, Path::new("")), clock).await?)
+        }
+    };
+    Ok(LookedAt { records, changes })
+}
+
+/// The file beside a store with the key that the key vault is going to wrap.
+pub fn key_to_wrap(config: &StoreConfig) -> Option<PathBuf> {
+    match (&config.location, &config.key) {
+        (StoreLocation::File(store), StoreKey::Vault { file: None, .. }) => {
+            let plain = store.with_extension("key");
+            (plain.exists() && !store.with_extension("wrapped-key").exists()).then_some(plain)
+        }
+        _ => None,
+    }
 }
 
 /// Where the key of a store is; `store` is its file.

@@ -5,7 +5,7 @@
 //! only the files themselves can tell, such as the tools of a component, is checked once they are loaded
 //! ([`access::check_tools`](super::access::check_tools)).
 
-use entra_mcp_plugin::environment::{ServerKind, ServerSettings, ToolRule};
+use entra_mcp_plugin::environment::{ServerKind, ServerSettings, TargetKind, ToolRule};
 
 use self::names::Names;
 use super::setting::settings;
@@ -17,24 +17,32 @@ mod tools;
 mod upstream;
 mod variables;
 
-pub use egress::{EgressConfig, EgressEntry, TokenChoice};
-pub use names::Place;
-pub use tools::{ToolsConfig, ToolsEntry};
+pub use egress::{EgressConfig, EgressEntry, GivenEgress, TokenChoice};
+pub use names::{Place, is_name};
+pub use tools::{ToolsConfig, ToolsEntry, name_of};
 pub use upstream::{CommandLines, IdentityName, ProcessConfig, UpstreamConfig, UpstreamEntry, UpstreamTarget};
 pub use variables::{VariableEntries, Variables};
+
+/// What a rule names for everything of its kind that has no rule of its own.
+const EVERYTHING: &str = "*";
 
 settings! {
     /// What one source says about the MCP servers that the program protects.
     pub struct BehindLayer checked as BehindValues, under "MCP servers to protect" {
-        /// A component with tools, which gets no token and reaches nothing: the configuration file says as `[[tools]]`
-        /// where its requests may go; may be repeated. Its tools take the place of the program's own
+        /// A component with tools, which take the place of the program's own. It gets no token and reaches nothing but what
+        /// `--egress` says, or the `[[tools]]` of the same file in the configuration file; may be repeated
         tools: Vec<ToolsEntry>, value("FILE");
+        /// Where the requests of the only tool component may go, and the permissions of its caller that they get a token for:
+        /// those of Microsoft Graph as `Mail.Read`, those of another API as `api://contoso/Orders.Read`; several separated by
+        /// commas; in the configuration file `egress` of a `[[tools]]`, which a flag replaces; may be repeated, in the variable
+        /// a JSON list
+        egress: GivenEgress, value("URL=SCOPE"), not_in_file();
         /// An MCP server over HTTP to protect, for the command `serve`; in the configuration file `[[upstream]]`; may be
         /// repeated
         upstream: Vec<UpstreamEntry>, value("URL");
         /// The command of an MCP server on standard input and output to protect, for the command `serve`; each caller has a
-        /// process of its own; in the configuration file `command` of an `[[upstream]]`; may be repeated, in the variable one
-        /// a line
+        /// process of its own, in the current directory; in the configuration file `command` of an `[[upstream]]`; may be
+        /// repeated, in the variable one a line
         upstream_command: CommandLines, value("COMMAND"), not_in_file();
     }
 }
@@ -60,7 +68,10 @@ pub struct Behind {
 
 impl Behind {
     pub(super) fn new(values: BehindValues, context: &Context<'_>) -> Result<Self, ConfigError> {
-        let tools = values.tools.unwrap_or_default();
+        let mut tools = values.tools.unwrap_or_default();
+        if let Some(GivenEgress(egress)) = values.egress {
+            grant_only(&mut tools, egress)?;
+        }
         let commands = values.upstream_command.unwrap_or_default().entries()?;
         let upstreams: Vec<_> = values.upstream.into_iter().flatten().chain(commands).collect();
         let mut names = Names::new(tools.len().saturating_add(upstreams.len()));
@@ -97,26 +108,69 @@ impl Behind {
     }
 }
 
-/// A line for each server about callers that no rule restricts, or that no rule lets in.
-pub fn openness(servers: &[ServerSettings], rules: &[ToolRule], deny_unlisted: bool) -> Vec<String> {
-    let unruled = servers
-        .iter()
-        .filter(|server| !rules.iter().any(|rule| rule.server.as_deref().is_none_or(|name| name == server.name)));
-    let line = |ServerSettings { name, kind, .. }: &ServerSettings| {
-        let what = match kind {
-            ServerKind::Tools => "every tool",
-            ServerKind::Upstream => "every tool, resource and prompt",
-        };
-        match deny_unlisted {
-            false => format!(
-                "every caller that is let in may use {what} of {name}: write [[access]] rules, or set deny-unlisted"
-            ),
-            true => {
-                format!("no caller may use any tool of {name}: deny-unlisted is set, and no [[access]] rule is for it")
-            }
+impl BehindLayer {
+    /// With what the configuration file says about the tool components that are named here.
+    pub(super) fn completed(self, file: &Self) -> Self {
+        let known = file.tools.as_deref().unwrap_or_default();
+        Self { tools: self.tools.map(|named| ToolsEntry::completed(named, known)), ..self }
+    }
+}
+
+/// Gives the only tool component its destinations.
+fn grant_only(tools: &mut [ToolsEntry], egress: Vec<EgressEntry>) -> Result<(), ConfigError> {
+    match tools {
+        [only] => {
+            only.egress = egress;
+            Ok(())
         }
+        [] => Err(ConfigError::Conflict(
+            "--egress says where the requests of a tool component may go, and there is none: name one with --tools"
+                .into(),
+        )),
+        several => Err(ConfigError::Conflict(format!(
+            "--egress is for the only tool component, and there are {}: write egress into the [[tools]] of each",
+            several.len()
+        ))),
+    }
+}
+
+/// A line for each server: what of it no rule restricts, and who may use that; or that no rule lets a caller in.
+pub fn openness(servers: &[ServerSettings], rules: &[ToolRule], deny_unlisted: bool) -> Vec<String> {
+    let line = |ServerSettings { name, kind, .. }: &ServerSettings| {
+        let is_about = |rule: &&ToolRule| rule.server.as_deref().is_none_or(|server| server == name);
+        let rules: Vec<&ToolRule> = rules.iter().filter(is_about).collect();
+        if deny_unlisted {
+            return rules.is_empty().then(|| {
+                format!("no caller may use any tool of {name}: deny-unlisted is set, and no [[access]] rule is for it")
+            });
+        }
+        let kinds: &[_] = match kind {
+            ServerKind::Tools => &[(TargetKind::Tool, "tool")],
+            ServerKind::Upstream => {
+                &[(TargetKind::Tool, "tool"), (TargetKind::Resource, "resource"), (TargetKind::Prompt, "prompt")]
+            }
+        };
+        let open: Vec<String> = kinds.iter().filter_map(|(kind, word)| open(&rules, *kind, word)).collect();
+        let open = match open.as_slice() {
+            [] => return None,
+            [only] => only.clone(),
+            [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        };
+        Some(format!(
+            "every person and application that is let in, but no AI agent, may use {open} of {name}: write [[access]] rules, \
+             or set deny-unlisted"
+        ))
     };
-    unruled.map(line).collect()
+    servers.iter().filter_map(line).collect()
+}
+
+/// What of a kind no rule restricts. `rules` are those about the server.
+fn open(rules: &[&ToolRule], kind: TargetKind, word: &str) -> Option<String> {
+    let mut about = rules.iter().filter(|rule| rule.kind == kind).peekable();
+    if about.peek().is_none() {
+        return Some(format!("every {word}"));
+    }
+    (!about.any(|rule| rule.tool == EVERYTHING)).then(|| format!("every {word} that no rule names"))
 }
 
 #[cfg(test)]

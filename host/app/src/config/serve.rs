@@ -31,6 +31,7 @@ use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, i
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
 pub use self::credential::{CredentialConfig, CredentialName, SecretSource};
+pub(super) use self::credential::{exchange_audience, one_place_for_the_certificate};
 pub use self::gateway::ForwardedHeaderName;
 pub(super) use self::gateway::OWN_PATHS;
 pub use self::token_mode::TokenModeName;
@@ -141,8 +142,8 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say which callers may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
-        /// Deny tools of servers behind this one that no `[[access]]` rule is for; without it, every caller that is let in
-        /// may call them
+        /// Deny tools of servers behind this one that no `[[access]]` rule is for; without it, every person and application
+        /// that is let in may call them, and no AI agent
         deny_unlisted: bool = false;
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original

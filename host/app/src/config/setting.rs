@@ -516,6 +516,21 @@ macro_rules! settings {
                     names
                 }
 
+                /// Leaves a setting as if it were not set. Returns whether it was.
+                pub(in crate::config) fn forget(&mut self, name: &str) -> bool {
+                    let declared = &*DECLARATIONS;
+                    $(if declared.$field.setting.name == name {
+                        return self.$field.take().is_some();
+                    })*
+                    $($(if stringify!($table) == name {
+                        return self.$table.take().is_some();
+                    })*)?
+                    $($(if self.$part_field.forget(name) {
+                        return true;
+                    })*)?
+                    false
+                }
+
                 /// What is set here, else what is set `below`.
                 pub(in crate::config) fn over(self, below: Self) -> Self {
                     Self {

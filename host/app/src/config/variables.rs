@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
@@ -13,7 +14,8 @@ const SECRETS: [&str; 4] =
     [ServeLayer::CLIENT_SECRET, ServeLayer::CERTIFICATE_PASSWORD, StoreLayer::DATA_KEY, StoreLayer::STORE];
 
 /// The environment variables, or in tests what stands for them. Empty variables count as not set.
-pub struct Environment(Box<Lookup>);
+#[derive(Clone)]
+pub struct Environment(Rc<Lookup>);
 
 type Lookup = dyn Fn(&str) -> Option<String>;
 
@@ -24,7 +26,7 @@ impl Environment {
     /// The program calls this once, before it starts a thread.
     pub(crate) fn take_from_process() -> Self {
         let secrets = SECRETS.map(|name| (name, take(name)));
-        Self(Box::new(move |name| match secrets.iter().find(|(secret, _)| *secret == name) {
+        Self(Rc::new(move |name| match secrets.iter().find(|(secret, _)| *secret == name) {
             Some((_, value)) => value.as_ref().map(|value| value.to_string()),
             #[allow(clippy::disallowed_methods, reason = "the one place that reads environment variables")]
             None => env::var(name).ok(),
@@ -34,7 +36,13 @@ impl Environment {
     /// The given variables.
     pub fn of(variables: &[(&str, &str)]) -> Self {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        Self(Box::new(move |name| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())))
+        Self(Rc::new(move |name| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())))
+    }
+
+    /// The same variables, but for one.
+    pub(super) fn without(&self, left_out: &'static str) -> Self {
+        let others = Rc::clone(&self.0);
+        Self(Rc::new(move |name| if name == left_out { None } else { others(name) }))
     }
 
     /// The value of a variable that is set and not empty.

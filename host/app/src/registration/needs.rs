@@ -12,6 +12,9 @@ use super::graph::GRAPH_APP_ID;
 /// Where a person's browser comes back to at this machine. Entra ID ignores the port.
 const LOCAL_REDIRECT_URI: &str = "http://localhost";
 
+/// Where the identity broker of the machine receives what Entra ID answers, below the authority.
+const BROKER_PATH: &str = "/common/oauth2/nativeclient";
+
 /// The version of access tokens that the server validates best, and that has a fixed audience.
 const TOKEN_VERSION: u8 = 2;
 
@@ -21,17 +24,50 @@ const GROUPS_CLAIM: &str = "SecurityGroup";
 /// Optional claims: whether the token is one of an application, and whether the person is a guest.
 const OPTIONAL_CLAIMS: [(&str, &str); 3] = [("accessToken", "idtyp"), ("accessToken", "acct"), ("idToken", "acct")];
 
+/// The same of the local server: which account the page of Entra ID shall sign out.
+const LOCAL_CLAIMS: [(&str, &str); 1] = [("idToken", "login_hint")];
+
 /// What the server needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// It runs at people's own machines, as a public client.
-    pub(crate) local: bool,
+    pub(crate) local: Option<Local>,
     /// It runs as a remote server, as a confidential client.
     pub(crate) remote: Option<Remote>,
     /// Delegated permissions of Microsoft Graph, each with its id there.
     pub(crate) permissions: Vec<(String, String)>,
     /// The same of application permissions, which the server uses for itself.
     pub(crate) app_permissions: Vec<(String, String)>,
+}
+
+/// What a server at a person's own machine needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// Where Entra ID sends people, and identity brokers, back to.
+    redirect_uris: Vec<String>,
+}
+
+impl Local {
+    /// With the Entra ID at `authority`.
+    pub(crate) fn of(authority: &str) -> Self {
+        Self { redirect_uris: vec![LOCAL_REDIRECT_URI.to_owned(), format!("{authority}{BROKER_PATH}")] }
+    }
+
+    /// Whether a registration was made for such a server.
+    pub(crate) fn is_served_by(document: &Document) -> bool {
+        has_redirect_uri(&document.public_client.redirect_uris, LOCAL_REDIRECT_URI)
+    }
+
+    fn lacks(&self, document: &Document) -> Vec<Lack> {
+        let known = &document.public_client.redirect_uris;
+        let missing = self.redirect_uris.iter().filter(|uri| !has_redirect_uri(known, uri));
+        let mut lacks: Vec<_> = missing.cloned().map(Lack::PublicRedirectUri).collect();
+        if !document.is_fallback_public_client {
+            lacks.push(Lack::PublicFlows);
+        }
+        lacks.extend(missing_claims(document, &LOCAL_CLAIMS));
+        lacks
+    }
 }
 
 /// What a remote server needs.
@@ -119,6 +155,9 @@ impl Lack {
     /// What follows from it.
     pub(crate) fn consequence(&self) -> &'static str {
         match self {
+            Self::PublicRedirectUri(uri) if uri.ends_with(BROKER_PATH) => {
+                "the identity broker of a machine signs no person in (AADSTS50011)"
+            }
             Self::PublicRedirectUri(_) | Self::WebRedirectUri(_) => "no person can sign in by a browser (AADSTS50011)",
             Self::PublicFlows => "sign-in with a device code is refused (AADSTS7000218)",
             Self::TokenVersion(_) => "tokens for this server are of version 1, whose audience depends on the client",
@@ -127,6 +166,7 @@ impl Lack {
             Self::Role(_) => "rules that name it admit no caller",
             Self::GroupsClaim => "rules that name groups ask Microsoft Graph at every decision",
             Self::OptionalClaim(_, "acct") => "guests are recognised by their identity provider only",
+            Self::OptionalClaim(_, "login_hint") => "`logout` in the browser asks which account is meant",
             Self::OptionalClaim(..) => "tokens of applications do not say what they are",
             Self::Permission(_) => "people are asked for it one by one, if the tenant lets them consent",
             Self::AppPermission(_) => "the server may not ask Microsoft Graph for itself",
@@ -155,13 +195,8 @@ impl Needs {
     /// What a registration lacks.
     pub(crate) fn lacks(&self, document: &Document) -> Vec<Lack> {
         let mut lacks = Vec::new();
-        if self.local {
-            if !has_redirect_uri(&document.public_client.redirect_uris, LOCAL_REDIRECT_URI) {
-                lacks.push(Lack::PublicRedirectUri(LOCAL_REDIRECT_URI.to_owned()));
-            }
-            if !document.is_fallback_public_client {
-                lacks.push(Lack::PublicFlows);
-            }
+        if let Some(local) = &self.local {
+            lacks.extend(local.lacks(document));
         }
         if let Some(remote) = &self.remote {
             lacks.extend(remote.lacks(document));
@@ -258,12 +293,7 @@ impl Remote {
         if self.groups_claim && ["", "None"].contains(&document.group_membership_claims.as_str()) {
             lacks.push(Lack::GroupsClaim);
         }
-        let has = |token: &str, name: &str| {
-            let claims = document.optional_claims.get(token).and_then(Value::as_array);
-            claims.is_some_and(|claims| claims.iter().any(|claim| claim.get("name").is_some_and(|known| known == name)))
-        };
-        let missing = OPTIONAL_CLAIMS.into_iter().filter(|(token, name)| !has(token, name));
-        lacks.extend(missing.map(|(token, name)| Lack::OptionalClaim(token, name)));
+        lacks.extend(missing_claims(document, &OPTIONAL_CLAIMS));
         let known = |der: &&Vec<u8>| {
             let (print, key) = (digest(&SHA1_FOR_LEGACY_USE_ONLY, der), STANDARD.encode(der));
             let is = |entry: &Value, name: &str, text: &str| entry.get(name).and_then(Value::as_str) == Some(text);
@@ -278,6 +308,15 @@ impl Remote {
         lacks.extend(missing.map(|der| Lack::Certificate(thumbprint(der))));
         lacks
     }
+}
+
+fn missing_claims(document: &Document, wanted: &[(&'static str, &'static str)]) -> Vec<Lack> {
+    let has = |token: &str, name: &str| {
+        let claims = document.optional_claims.get(token).and_then(Value::as_array);
+        claims.is_some_and(|claims| claims.iter().any(|claim| claim.get("name").is_some_and(|known| known == name)))
+    };
+    let missing = wanted.iter().filter(|(token, name)| !has(token, name));
+    missing.map(|(token, name)| Lack::OptionalClaim(token, name)).collect()
 }
 
 /// SHA-1 in hexadecimal digits, as the portal shows it.
@@ -392,7 +431,8 @@ mod tests {
         let permissions = vec![("User.Read".to_owned(), "e1fe6dd8-ba31-4d61-89e7-88639da4683d".to_owned())];
         let app_permissions =
             vec![("GroupMember.Read.All".to_owned(), "98830695-27a2-44f7-8c18-0c3ebc9698f6".to_owned())];
-        Needs { local: true, remote: Some(remote()), permissions, app_permissions }
+        let local = Some(Local::of("https://login.microsoftonline.us"));
+        Needs { local, remote: Some(remote()), permissions, app_permissions }
     }
 
     /// The registration after a patch.
@@ -408,7 +448,7 @@ mod tests {
     fn what_is_mended_lacks_nothing() {
         let bare = Document { app_id: "a".to_owned(), ..Document::default() };
         let lacks = needs().lacks(&bare);
-        assert_eq!(lacks.len(), 14, "{lacks:?}");
+        assert_eq!(lacks.len(), 16, "{lacks:?}");
         let mut number = 0;
         let mut new_id = || {
             number += 1;
@@ -417,6 +457,8 @@ mod tests {
         let patch = needs().patch(&bare, &lacks, &mut new_id);
         let new = patched(&bare, &patch);
         assert_eq!(needs().lacks(&new), []);
+        let uris = ["http://localhost", "https://login.microsoftonline.us/common/oauth2/nativeclient"];
+        assert_eq!(new.public_client.redirect_uris, uris);
         assert_eq!(needs().patch(&new, &[], &mut new_id), Map::new());
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use crate::behind::{AnswerBody, BehindError};
 
 /// How long an answer may go on after its request was admitted: as long as its handle is good for anything.
-const PERMITTED: Duration = Duration::from_secs(10 * 60);
+pub const PERMITTED: Duration = Duration::from_secs(10 * 60);
 
 /// How long before that a stream begins to end. Between two events, it ends at once; an event that has begun may be
 /// finished until then.

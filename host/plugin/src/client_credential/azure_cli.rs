@@ -9,18 +9,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use super::kept_token::{KeptToken, Token};
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::Clock;
 use crate::key_vault::VaultTokens;
 
 /// How long the CLI may take. It starts an interpreter and asks Entra ID.
 const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A token is asked for anew when it has less than this left.
-const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
 
 /// What to do.
 const SIGN_IN: &str =
@@ -33,8 +30,7 @@ pub struct AzureCli {
     resource: String,
     /// The token of a person is good as well.
     people: bool,
-    clock: Arc<dyn Clock>,
-    kept: Mutex<Option<(Zeroizing<String>, u64)>>,
+    kept: KeptToken<String>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +42,8 @@ struct Answer {
 impl AzureCli {
     /// Tokens for `resource` from the program `az` on the search path.
     pub fn new(resource: &str, clock: Arc<dyn Clock>) -> Self {
-        Self { program: "az".to_owned(), resource: resource.to_owned(), people: false, clock, kept: Mutex::default() }
+        let kept = KeptToken::new("the Azure CLI", clock);
+        Self { program: "az".to_owned(), resource: resource.to_owned(), people: false, kept }
     }
 
     /// Tokens for a key vault, which may be those of the person that has signed in.
@@ -55,27 +52,11 @@ impl AzureCli {
     }
 
     async fn token(&self) -> Result<Zeroizing<String>, String> {
-        let now = self.clock.now_seconds();
-        let mut kept = self.kept.lock().await;
-        if let Some((token, expires)) = &*kept
-            && *expires > now.saturating_add(RENEW_BEFORE.as_secs())
-        {
-            return Ok(token.clone());
-        }
-        let token = match (self.ask().await, &*kept) {
-            (Ok(token), _) => token,
-            (Err(fault), Some((token, expires))) if *expires > now => {
-                tracing::warn!(%fault, "the token of the Azure CLI cannot be renewed yet");
-                return Ok(token.clone());
-            }
-            (Err(fault), _) => return Err(fault),
-        };
-        *kept = jwt::expiry(&token).map(|expires| (token.clone(), expires));
-        Ok(token)
+        self.kept.token(self.ask()).await
     }
 
     #[allow(clippy::disallowed_methods, reason = "the one program that is asked for a token; its output is read here")]
-    async fn ask(&self) -> Result<Zeroizing<String>, String> {
+    async fn ask(&self) -> Result<Token, String> {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(["account", "get-access-token", "--output", "json", "--resource", &self.resource]);
         command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -102,8 +83,8 @@ impl AzureCli {
         }
         let answer: Answer = serde_json::from_slice(&stdout)
             .map_err(|_| "the Azure CLI answered with something unexpected".to_owned())?;
-        let token = Zeroizing::new(answer.access_token);
-        let claims = jwt::part(&token, 1).unwrap_or_default();
+        let text = Zeroizing::new(answer.access_token);
+        let claims = jwt::part(&text, 1).unwrap_or_default();
         if !self.people
             && ["scp", "upn", "unique_name", "preferred_username"].iter().any(|name| claims.get(name).is_some())
         {
@@ -111,7 +92,8 @@ impl AzureCli {
                 "the Azure CLI is signed in as a person, whose token is no credential of an application: {SIGN_IN}"
             ));
         }
-        Ok(token)
+        let expires = jwt::expiry(&text).unwrap_or_default();
+        Ok(Token { text, expires })
     }
 }
 
@@ -122,7 +104,7 @@ impl ClientCredential for AzureCli {
     }
 
     async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
-        self.kept.lock().await.take_if(|(token, _)| Credential::Assertion(token.clone()) == *refused);
+        self.kept.forget(refused);
         let now = self.obtain(audience).await?;
         Ok(if now == *refused { Credential::None } else { now })
     }

@@ -130,6 +130,8 @@ struct Signer {
     key: RsaKeyPair,
     /// `x5t#S256`.
     name: String,
+    /// The certificate itself.
+    der: Vec<u8>,
     facts: CertificateFacts,
     not_before: u64,
 }
@@ -190,6 +192,16 @@ impl ClientCertificates {
         let mut state = self.state();
         self.refresh(&mut state);
         Ok(self.candidates(&state)?.into_iter().map(|signer| signer.facts.clone()).collect())
+    }
+
+    /// The certificate in a file that belongs to the private key in it (DER): what has to be registered, so that Entra ID
+    /// takes what this file signs. One whose time is over is not worth it; one whose time comes is.
+    pub fn of_key(path: &Path, password: Option<&SecretBytes>, now: u64) -> Result<Vec<u8>, CertificateFault> {
+        let signer = read(path, password)?;
+        match signer.time_fault(now) {
+            Some(fault @ CertificateFault::Expired { .. }) => Err(fault),
+            _ => Ok(signer.der),
+        }
     }
 
     /// What is wrong with each file that cannot be used.
@@ -462,7 +474,8 @@ fn signer(path: &Path, certificate: &[u8], key: &KeyBytes) -> Option<Result<Sign
         not_after: seconds(parsed.validity().not_after),
     };
     let name = URL_SAFE_NO_PAD.encode(digest(&ring::digest::SHA256));
-    Some(Ok(Signer { key: pair, name, facts, not_before: seconds(parsed.validity().not_before) }))
+    let not_before = seconds(parsed.validity().not_before);
+    Some(Ok(Signer { key: pair, name, der: certificate.to_vec(), facts, not_before }))
 }
 
 #[cfg(unix)]

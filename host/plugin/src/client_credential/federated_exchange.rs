@@ -14,18 +14,15 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use super::kept_token::{KeptToken, Token};
 use super::{ClientCredential, Credential};
 use crate::clock::Clock;
 use crate::key_vault::{
     MAX_ANSWER_BYTES, TOTAL_TIMEOUT, VaultFault, VaultTokens, https_client, said, secret_body, zeroizing,
 };
 use crate::outbound_http::{ErrorChain, TimedConnector, read_certificates};
-
-/// A token is asked for anew when it has less than this left, in seconds.
-const RENEW_BEFORE_SECONDS: u64 = 5 * 60;
 
 /// What a form has besides the assertion, in bytes.
 const FORM_FRAME_BYTES: usize = 1024;
@@ -48,7 +45,7 @@ pub struct FederatedExchange {
     client_id: String,
     scope: String,
     clock: Arc<dyn Clock>,
-    kept: Mutex<Option<(Zeroizing<String>, u64)>>,
+    kept: KeptToken<String>,
 }
 
 impl FederatedExchange {
@@ -68,12 +65,12 @@ impl FederatedExchange {
             endpoint: endpoint.to_owned(),
             client_id: client_id.to_owned(),
             scope: format!("{resource}/.default"),
+            kept: KeptToken::new("Entra ID for the key vault", Arc::clone(&clock)),
             clock,
-            kept: Mutex::default(),
         })
     }
 
-    async fn ask(&self) -> Result<(Zeroizing<String>, u64), String> {
+    async fn ask(&self) -> Result<Token, String> {
         let assertion = self.assertion.obtain(&self.endpoint).await.map_err(|error| error.to_string())?;
         let Credential::Assertion(assertion) = assertion else { return Err("there is no assertion".to_owned()) };
         // It does not grow, which would leave copies behind: the characters of an assertion stay as they are.
@@ -108,30 +105,15 @@ impl FederatedExchange {
                 self.client_id
             ));
         };
-        Ok((access_token, self.clock.now_seconds().saturating_add(expires_in.as_u64().unwrap_or_default())))
+        let expires = self.clock.now_seconds().saturating_add(expires_in.as_u64().unwrap_or_default());
+        Ok(Token { text: access_token, expires })
     }
 }
 
 #[async_trait]
 impl VaultTokens for FederatedExchange {
     async fn token(&self) -> Result<Zeroizing<String>, String> {
-        let now = self.clock.now_seconds();
-        let mut kept = self.kept.lock().await;
-        if let Some((token, expires)) = &*kept
-            && *expires > now.saturating_add(RENEW_BEFORE_SECONDS)
-        {
-            return Ok(token.clone());
-        }
-        match self.ask().await {
-            Ok(new) => Ok(kept.insert(new).0.clone()),
-            Err(fault) => match kept.as_ref().filter(|(_, expires)| *expires > now) {
-                Some((token, _)) => {
-                    tracing::warn!(%fault, "the token for the key vault cannot be renewed yet");
-                    Ok(token.clone())
-                }
-                None => Err(fault),
-            },
-        }
+        self.kept.token(self.ask()).await
     }
 }
 

@@ -23,10 +23,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::kept_token::{KeptToken, Token};
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::{self, Clock};
 use crate::key_vault::{VaultTokens, secret_body};
@@ -60,9 +60,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest answer in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// A token is asked for anew when it has less than this left. The services keep tokens themselves, for up to a day.
-const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
 
 /// Why a managed identity gives no token. Each says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -223,11 +220,6 @@ struct TokenAnswer {
     expires_on: Value,
 }
 
-struct Kept {
-    token: Zeroizing<String>,
-    expires: u64,
-}
-
 /// Tokens of a managed identity.
 pub struct ManagedIdentity {
     service: IdentityService,
@@ -238,7 +230,7 @@ pub struct ManagedIdentity {
     client: Client<HttpConnector, Empty<Bytes>>,
     /// The service has answered something: it is there.
     has_answered: AtomicBool,
-    kept: Mutex<Option<Kept>>,
+    kept: KeptToken<IdentityFault>,
 }
 
 impl ManagedIdentity {
@@ -248,30 +240,17 @@ impl ManagedIdentity {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        let (has_answered, kept) = (AtomicBool::default(), Mutex::default());
+        let has_answered = AtomicBool::default();
+        let kept = KeptToken::new("the managed identity", Arc::clone(&clock));
         Self { service, identity, resource: resource.to_owned(), clock, client, has_answered, kept }
     }
 
-    /// A token that is good for some more minutes.
+    /// A token that is good for some more minutes; while the service gives none, for as long as the last one is good.
     pub async fn token(&self) -> Result<Zeroizing<String>, IdentityFault> {
-        let now = self.clock.now_seconds();
-        let mut kept = self.kept.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.expires > now.saturating_add(RENEW_BEFORE.as_secs())) {
-            return Ok(kept.token.clone());
-        }
-        match self.ask().await {
-            Ok(new) => Ok(kept.insert(new).token.clone()),
-            Err(fault) => match kept.as_ref().filter(|kept| kept.expires > now) {
-                Some(kept) => {
-                    tracing::warn!(%fault, "the token of the managed identity cannot be renewed yet");
-                    Ok(kept.token.clone())
-                }
-                None => Err(fault),
-            },
-        }
+        self.kept.token(self.ask()).await
     }
 
-    async fn ask(&self) -> Result<Kept, IdentityFault> {
+    async fn ask(&self) -> Result<Token, IdentityFault> {
         let (url, headers) = self.service.request(&self.resource, self.identity.as_deref())?;
         let mut retried = false;
         let (status, body) = loop {
@@ -299,17 +278,16 @@ impl ManagedIdentity {
         }
     }
 
-    fn read(&self, body: &[u8]) -> Result<Kept, IdentityFault> {
+    fn read(&self, body: &[u8]) -> Result<Token, IdentityFault> {
         let answer: TokenAnswer =
             serde_json::from_slice(body).map_err(|_| IdentityFault::Malformed("no token in the answer"))?;
-        let token = Zeroizing::new(answer.access_token);
-        if jwt::part(&token, 1).is_none() {
+        let text = Zeroizing::new(answer.access_token);
+        if jwt::part(&text, 1).is_none() {
             return Err(IdentityFault::Malformed("the token is no JSON Web Token"));
         }
         let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-        let expires = jwt::expiry(&token).or_else(|| number(&answer.expires_on));
-        // Without an end, it is used once.
-        Ok(Kept { token, expires: expires.unwrap_or_default() })
+        let expires = jwt::expiry(&text).or_else(|| number(&answer.expires_on));
+        Ok(Token { text, expires: expires.unwrap_or_default() })
     }
 
     async fn send(
@@ -368,9 +346,7 @@ impl ClientCredential for ManagedIdentity {
     }
 
     async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
-        let mut kept = self.kept.lock().await;
-        kept.take_if(|kept| Credential::Assertion(kept.token.clone()) == *refused);
-        drop(kept);
+        self.kept.forget(refused);
         let now = self.obtain(audience).await?;
         Ok(if now == *refused { Credential::None } else { now })
     }

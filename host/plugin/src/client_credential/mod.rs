@@ -1,7 +1,8 @@
 //! How the component proves to Entra ID which application it is (`wit/client-credential.wit`).
 //!
 //! The host decides where the credential comes from. The component receives what it sends to the token endpoint: of a
-//! certificate that is a signed assertion, and the private key stays here. A public client has no credential.
+//! certificate that is a signed assertion, and the private key stays here; of a secret it is a stand-in (`stand_in.rs`). A
+//! public client has no credential.
 //!
 //! Why this is not `azure_identity` (looked at: 1.0.0 and 1.1.0-beta.1): `docs/src/explanation/credentials.md`.
 
@@ -23,8 +24,11 @@ mod federated_file;
 #[cfg(feature = "credentials")]
 mod jwt;
 #[cfg(feature = "credentials")]
+mod kept_token;
+#[cfg(feature = "credentials")]
 mod managed_identity;
 mod secret;
+mod stand_in;
 #[cfg(feature = "credentials")]
 mod vault_certificate;
 
@@ -39,6 +43,7 @@ pub use federated_file::FederatedTokenFile;
 #[cfg(feature = "credentials")]
 pub use managed_identity::{IdentityFault, IdentityService, ManagedIdentity};
 pub use secret::{ClientSecret, MAX_SECRET_BYTES, checked_secret, read_secret_file, secret_record};
+pub(crate) use stand_in::StandIns;
 #[cfg(feature = "credentials")]
 pub use vault_certificate::{VaultCertificate, VaultCertificateFacts, VaultCertificateFault};
 

@@ -78,7 +78,11 @@ impl ClientSecret {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
             Self::File(path) => read_secret_file(path).map_err(|error| {
-                CredentialError::Unavailable(format!("the client secret file {}: {error}", path.display()))
+                CredentialError::Unavailable(format!(
+                    "the client secret file {} cannot be used ({error}): write the secret into it, correct its mode, or \
+                     correct --client-secret-file",
+                    path.display()
+                ))
             }),
             Self::Store { store, client_id } => match store.get(&secret_record(client_id)).await {
                 Ok(Some(secret)) => Ok(secret),
@@ -128,7 +132,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let source = ClientSecret::File(path.clone());
-        assert!(matches!(obtained(&source).await, Err(CredentialError::Unavailable(_))));
+        let Err(CredentialError::Unavailable(missing)) = obtained(&source).await else { panic!("there is no file") };
+        let place = path.display();
+        assert_eq!(
+            missing,
+            format!(
+                "the client secret file {place} cannot be used (No such file or directory (os error 2)): write the secret into \
+                 it, correct its mode, or correct --client-secret-file"
+            )
+        );
         for content in [b"".to_vec(), b"\n".to_vec(), b"a\nb\n".to_vec(), vec![0xff], vec![b'x'; MAX_SECRET_BYTES + 1]]
         {
             std::fs::write(&path, content).unwrap();

@@ -4,8 +4,8 @@
 //! of this program and not one of Entra ID. The newest version counts, unless Entra ID has refused it within the last hour: a
 //! version that was made but is not registered yet gives way to the one before, and is tried again.
 //!
-//! One call at a time asks the vault, and holds nothing meanwhile that others need: they use the assertion at hand as long as it
-//! is good. A vault that has failed is left alone for some seconds.
+//! One call at a time asks the vault, and holds nothing meanwhile that others need (`kept_token.rs`): they use the assertion at
+//! hand as long as it is good. A vault that has failed is left alone for some seconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::certificate::{EXPIRES_SOON, Kept, LIFETIME, MAX_KEPT, RENEW_BEFORE, date, seconds};
+use super::kept_token::Turn;
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::Clock;
 use crate::key_vault::{KeyVault, VaultFault, VaultObject};
@@ -31,9 +32,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// How long a version counts as refused. It may be registered meanwhile, and each hour of trying costs one refused request.
 const REFUSED: Duration = Duration::from_secs(60 * 60);
-
-/// How long a vault is left alone that has failed. A question to one that keeps silent takes up to half a minute.
-const FAILED: Duration = Duration::from_secs(5);
 
 /// Most versions that are read in the place of one that was refused. Those that the list says to be over, or that were refused,
 /// are not read at all.
@@ -115,8 +113,6 @@ struct State {
     read_at: u64,
     /// When the log has said that the certificate expires soon. Unix time in seconds.
     warned_at: u64,
-    /// Why the vault was of no use, and when, as a reading of the monotonic clock.
-    failed: Option<(Duration, CredentialError)>,
     /// By the name of the version, and the audience.
     kept: HashMap<(String, String), Kept>,
 }
@@ -131,7 +127,7 @@ pub struct VaultCertificate {
     /// Never held while the vault is asked.
     state: Mutex<State>,
     /// The right to ask the vault.
-    asking: tokio::sync::Mutex<()>,
+    turn: Turn<CredentialError>,
 }
 
 impl VaultCertificate {
@@ -147,10 +143,10 @@ impl VaultCertificate {
             vault,
             object,
             client_id: client_id.to_owned(),
+            turn: Turn::new(Arc::clone(&clock)),
             clock,
             random,
             state: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -161,7 +157,7 @@ impl VaultCertificate {
 
     /// What the certificate that signs now says of itself.
     pub async fn facts(&self) -> Result<VaultCertificateFacts, VaultCertificateFault> {
-        let _asking = self.asking.lock().await;
+        let _asking = self.turn.wait().await;
         let version = self.current().await?;
         Ok(VaultCertificateFacts { thumbprint: version.shown(), not_after: version.not_after })
     }
@@ -252,18 +248,6 @@ impl VaultCertificate {
         let kept = state.kept.get(&(version.name.clone(), audience.to_owned()))?;
         let is_good = kept.expires > self.clock.now_seconds().saturating_add(margin.as_secs());
         is_good.then(|| Credential::Assertion(kept.assertion.clone()))
-    }
-
-    /// Why the vault was of no use just now.
-    fn has_failed(&self) -> Option<CredentialError> {
-        let since = |at: &Duration| self.clock.monotonic().saturating_sub(*at);
-        self.state().failed.as_ref().filter(|(at, _)| since(at) < FAILED).map(|(_, error)| error.clone())
-    }
-
-    /// Notes whether the vault is of use. The caller has the right to ask it.
-    fn noted<T>(&self, asked: Result<T, CredentialError>) -> Result<T, CredentialError> {
-        self.state().failed = asked.as_ref().err().map(|error| (self.clock.monotonic(), error.clone()));
-        asked
     }
 
     /// An assertion by the version in use, or by the newest if it is time to look for that.
@@ -386,30 +370,7 @@ impl From<VaultFault> for CredentialError {
 #[async_trait]
 impl ClientCredential for VaultCertificate {
     async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
-        if let Some(credential) = self.at_hand(audience) {
-            return Ok(credential);
-        }
-        if let Some(error) = self.has_failed() {
-            return self.at_hand_still(audience).ok_or(error);
-        }
-        let _asking = match self.asking.try_lock() {
-            Ok(asking) => asking,
-            // Another call asks the vault.
-            Err(_) => match self.at_hand_still(audience) {
-                Some(credential) => return Ok(credential),
-                None => self.asking.lock().await,
-            },
-        };
-        if let Some(credential) = self.at_hand(audience) {
-            return Ok(credential);
-        }
-        // What another call has found out while this one waited for it.
-        if let Some(error) = self.has_failed() {
-            return self.at_hand_still(audience).ok_or(error);
-        }
-        let asked = self.noted(self.ask(audience).await);
-        // A vault that does not answer for a moment is no reason to refuse.
-        asked.or_else(|error| self.at_hand_still(audience).ok_or(error))
+        self.turn.take(|| self.at_hand(audience), || self.at_hand_still(audience), self.ask(audience)).await
     }
 
     async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
@@ -417,17 +378,17 @@ impl ClientCredential for VaultCertificate {
         let header = jwt::part(refused, 0).unwrap_or_default();
         let name = header.get("x5t#S256").and_then(serde_json::Value::as_str).unwrap_or_default();
         self.state().kept.retain(|_, kept| kept.assertion != *refused);
-        let _asking = self.asking.lock().await;
+        let _asking = self.turn.wait().await;
         let Some(current) = self.state().current.clone() else { return Ok(Credential::None) };
-        if let Some(error) = self.has_failed() {
+        if let Some(error) = self.turn.failed() {
             return Err(error);
         }
         // Another call has found another version meanwhile.
         if current.name != name {
-            return self.noted(self.assertion(&current, audience).await);
+            return self.turn.noted(self.assertion(&current, audience).await);
         }
         let other = self.other_than(&current).await.map_err(CredentialError::from);
-        let Some(version) = self.noted(other)? else { return Ok(Credential::None) };
+        let Some(version) = self.turn.noted(other)? else { return Ok(Credential::None) };
         let (certificate, thumbprint) = (&self.object, version.shown());
         tracing::warn!(%certificate, thumbprint, "Entra ID refused a version, so this one is used from now on");
         {
@@ -435,6 +396,6 @@ impl ClientCredential for VaultCertificate {
             state.refuse(current.listed(), self.clock.now_seconds());
             self.use_from_now_on(&mut state, &version);
         }
-        self.noted(self.assertion(&version, audience).await)
+        self.turn.noted(self.assertion(&version, audience).await)
     }
 }

@@ -106,6 +106,9 @@ pub struct ServerSettings {
     /// Shown on the consent page; `None`: the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Tools that the consent page names. Of [`ServerKind::Upstream`] only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
     /// The permissions that a call may get tokens with: combinations, each of one resource, in the qualified form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Vec<String>>,

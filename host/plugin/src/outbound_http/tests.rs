@@ -1,11 +1,14 @@
 //! Tests of `outbound_http.rs`.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
 
 use http::Uri;
 use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tower_service::Service as _;
 
 use super::*;
 
@@ -340,4 +343,24 @@ fn a_certificate_file_must_exist_and_hold_a_certificate() {
         std::fs::write(&path, content).unwrap();
         assert!(matches!(refused(&path), crate::Error::CertificateFile { .. }), "{content}");
     }
+}
+
+#[tokio::test]
+async fn a_name_whose_addresses_change_is_judged_by_those_that_the_connection_uses() {
+    let public = Ipv4Addr::new(20, 190, 128, 1);
+    let answers = [vec![public], vec![Ipv4Addr::LOCALHOST], vec![Ipv4Addr::new(169, 254, 169, 254), public]];
+    let answers = Mutex::new(VecDeque::from(answers));
+    let resolve: Resolve = Arc::new(move |_| {
+        let next = answers.lock().unwrap().pop_front().expect("one look-up for each connection");
+        let next = next.into_iter().map(|address| SocketAddr::new(address.into(), 0)).collect();
+        Box::pin(std::future::ready(Ok(next)))
+    });
+    let mut resolver =
+        GuardedResolver { admits: Arc::new(|name, address| entra().admits_address(name, address)), resolve };
+    let mut look_up = || resolver.call("login.microsoftonline.com".parse().unwrap());
+    let only_public =
+        |found: std::vec::IntoIter<SocketAddr>| found.map(|address| address.ip()).eq([IpAddr::V4(public)]);
+    assert!(only_public(look_up().await.unwrap()));
+    assert!(matches!(look_up().await, Err(ConnectError::Prohibited(_))));
+    assert!(only_public(look_up().await.unwrap()));
 }

@@ -15,10 +15,34 @@ const MAX_LINKS: usize = 40;
 /// Restricts the removal and renaming of what is in a folder to the owners.
 const STICKY: u32 = 0o1000;
 
-/// Follows a path from the root, creates what is missing on it, for the user only, and returns it without symbolic links.
+/// Follows a path from the root, lets `make` create what is missing on it, and returns it without symbolic links.
 /// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another user than the
 /// administrator; the folder at its end belongs to the user.
-pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
+pub(super) fn walk(user: &User, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FolderError> {
+    let here = follow(user, path, make)?;
+    let found = fs::symlink_metadata(&here)?;
+    let exposed = |rule| Err(Exposed { path: here.clone(), rule }.into());
+    if !found.is_dir() {
+        return exposed("is not a folder");
+    }
+    if found.uid() != user.id {
+        return exposed(FOREIGN);
+    }
+    if found.mode() & 0o022 != 0 {
+        return exposed(WRITABLE);
+    }
+    Ok(here)
+}
+
+/// Follows a path from the root in the same way, and creates nothing. All folders may belong to the administrator as well,
+/// also the one at its end.
+pub(super) fn examine(user: &User, path: &Path) -> Result<(), FolderError> {
+    let here = follow(user, path, |missing| fs::symlink_metadata(missing).map(drop))?;
+    Ok(check_on_the_way(user, &here, &fs::symlink_metadata(&here)?)?)
+}
+
+/// Follows a path, whose folders have to be good; the one at its end is not looked at.
+fn follow(user: &User, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
     let mut here = PathBuf::from("/");
     let mut links = 0;
@@ -31,7 +55,7 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
         let next = here.join(&name);
         let found = match fs::symlink_metadata(&next) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(&next)?;
+                make(&next)?;
                 fs::symlink_metadata(&next)?
             }
             found => found?,
@@ -56,22 +80,11 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
             ahead.push_front(name);
         }
     }
-    let found = fs::symlink_metadata(&here)?;
-    let exposed = |rule| Err(Exposed { path: here.clone(), rule }.into());
-    if !found.is_dir() {
-        return exposed("is not a folder");
-    }
-    if found.uid() != user.id {
-        return exposed(FOREIGN);
-    }
-    if found.mode() & 0o022 != 0 {
-        return exposed(WRITABLE);
-    }
     Ok(here)
 }
 
-/// Creates a folder, unless another process has just done so.
-fn create(path: &Path) -> io::Result<()> {
+/// Creates a folder for the user only, unless another process has just done so.
+pub(super) fn create(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -14,6 +15,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
+
+use crate::private_files::Exposed;
 
 mod file;
 mod keyring;
@@ -79,6 +82,19 @@ pub enum KeyError {
         /// Which rule it breaks.
         reason: &'static str,
     },
+    /// A folder above the key file is not this user's or the administrator's alone to change.
+    #[error(
+        "the key of the secret store, {key}, cannot be used, because {path} {reason}; put it below folders that no other \
+         user can change, or fix it (chmod go-w)"
+    )]
+    FolderExposed {
+        /// The key file.
+        key: PathBuf,
+        /// The folder or link that breaks the rule.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
     /// What is there is no key.
     #[error(
         "the key of the secret store in {place} is neither {KEY_BYTES} bytes nor their base64: it has {found} bytes"
@@ -128,16 +144,49 @@ pub enum KeyError {
     NoRandomness,
 }
 
+impl KeyError {
+    /// A key file below something that others can change.
+    pub(crate) fn below(key: &Path, Exposed { path, rule }: Exposed) -> Self {
+        Self::FolderExposed { key: key.to_owned(), path, reason: rule }
+    }
+}
+
 /// Where the keys of a store are kept. The functions may block for a moment.
 pub trait KeySource: Send + Sync + 'static {
     /// Reads the keys. `None`: there are none yet.
     fn read(&self) -> Result<Option<DataKeys>, KeyError>;
+    /// The same, and changes nothing. A source whose [`read`](Self::read) takes keys over from another place reads them there.
+    fn look(&self) -> Result<Option<DataKeys>, KeyError> {
+        self.read()
+    }
     /// Makes the first key, unless another process was faster. Returns the keys that are kept.
     fn create(&self) -> Result<DataKeys, KeyError>;
     /// Replaces the keys.
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError>;
     /// The place in words, for messages.
     fn place(&self) -> String;
+}
+
+/// The keys of another source, for a store that is looked at and stays as it is: it [looks](KeySource::look), and makes and
+/// replaces nothing.
+pub(super) struct Unchanged(pub(super) Arc<dyn KeySource>);
+
+impl KeySource for Unchanged {
+    fn read(&self) -> Result<Option<DataKeys>, KeyError> {
+        self.0.look()
+    }
+
+    fn create(&self) -> Result<DataKeys, KeyError> {
+        Err(KeyError::Fixed { place: self.place() })
+    }
+
+    fn replace(&self, _: &DataKeys) -> Result<(), KeyError> {
+        Err(KeyError::Fixed { place: self.place() })
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
+    }
 }
 
 /// Keys from a variable, a credential of the service manager, or an embedding program, which keeps them itself.

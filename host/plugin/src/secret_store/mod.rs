@@ -18,6 +18,8 @@ mod cipher;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 mod data_key;
 mod memory;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod read_only;
 #[cfg(feature = "redis")]
 mod redis;
 mod report;
@@ -33,11 +35,13 @@ pub use data_key::{
     DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,
 };
 pub use memory::MemoryStore;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub use read_only::ReadOnly;
 #[cfg(feature = "redis")]
 pub use redis::{RedisError, RedisOptions, RedisRateLimiter, RedisStore, RedisUrl};
 pub use report::StoreReport;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, SqliteStore};
+pub use sqlite::{OpenError, SqliteStore, SqliteView};
 
 /// Longest name of a record, in bytes (from the WIT contract).
 pub const MAX_KEY_BYTES: usize = 512;

@@ -154,6 +154,17 @@ impl RedisStore {
         source: Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RedisError> {
+        let inner = Self::prepared(options, source, clock).await?;
+        inner.check_key(true).await?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Reads the keys, and checks the server.
+    async fn prepared(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<OpenRedis, RedisError> {
         let given = options.clone();
         // Where the key is may not answer at once.
         let prepared = tokio::task::spawn_blocking(move || OpenRedis::prepare(&given, source, clock));
@@ -163,8 +174,7 @@ impl RedisStore {
         };
         let inner = prepared.await.map_err(failed)??;
         inner.check_server().await?;
-        inner.check_key(true).await?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(inner)
     }
 
     /// A rate limiter that counts in this store.

@@ -34,14 +34,18 @@ use super::{
 use crate::clock::Clock;
 use crate::private_files::{self, Exposed, FolderError, User};
 
+mod as_it_is;
 mod check;
 mod erasure;
 mod fingerprint;
 mod limits;
+mod look;
 mod readers;
 mod room;
 mod schema;
 mod wal_index;
+
+pub use look::SqliteView;
 
 use erasure::Erasure;
 use readers::Readers;
@@ -85,6 +89,16 @@ pub enum OpenError {
         path: PathBuf,
         /// The number found.
         found: i32,
+    },
+    /// The file is no database, or a part of it cannot be read.
+    #[error(
+        "the secret store {path} is damaged: {reason}. Restore it from a backup, or move it away and sign in again"
+    )]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        reason: String,
     },
     /// The key file cannot be created or read.
     #[error("cannot read or create the key of the secret store, {path}: {reason}")]
@@ -209,6 +223,12 @@ impl SqliteStore {
     /// The same with the key from elsewhere.
     pub fn open_with(path: &Path, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         Self::open_as(User::of_process(), path, |_| keys, clock)
+    }
+
+    /// Looks at the database at `path` as [`open`](Self::open) would, and changes nothing: no byte of its files, and nothing
+    /// beside them.
+    pub fn look(path: &Path, keys: &Arc<dyn KeySource>, clock: &Arc<dyn Clock>) -> Result<SqliteView, OpenError> {
+        look::look(&User::of_process(), path, keys, clock)
     }
 
     /// Opens every record of the database at `path`, and changes nothing.

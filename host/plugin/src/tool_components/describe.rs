@@ -52,11 +52,12 @@ fn grants(server: &Server) -> Vec<String> {
     });
     lines.push("no files, no sockets, no standard input".to_owned());
     lines.push(format!(
-        "at most {} MiB of memory, {} s, an answer of {} KiB, {} calls at the same time",
+        "at most {} MiB of memory, {} s, an answer of {} KiB, {} calls at the same time, {} of them of one caller",
         granted.max_memory_bytes / (1024 * 1024),
         server.max_time.as_secs(),
         server.max_answer_bytes / 1024,
-        server.max_concurrent(),
+        server.places().most(),
+        server.places().most_of_one(),
     ));
     lines.push(if server.reuses() {
         "an instance may serve one caller after another".to_owned()

@@ -70,6 +70,12 @@ pub enum LoadProblem {
     /// It imports what this host does not have.
     #[error("it imports what this host does not have: {}", list(.0))]
     UnknownImports(Vec<UnknownImport>),
+    /// Its instances are to serve several calls, and it is a whole MCP server.
+    #[error(
+        "it is a whole MCP server (it exports wasi:http), each of whose requests has an instance of its own: remove reuse, \
+         which is for components with entra-mcp:plugin/tool-provider"
+    )]
+    NoReuse,
     /// An entry of `egress` cannot be granted.
     #[error(transparent)]
     Egress(#[from] EgressError),

@@ -68,7 +68,8 @@ pub(super) async fn serve(
     if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
         request.headers_mut().insert(header::HOST, DEFAULT_HOST);
     }
-    let admitted = server.admit(handle)?;
+    // The gate in front bounds the requests of one caller.
+    let admitted = server.admit(None, handle)?;
     let (sender, head) = oneshot::channel();
     let context = Arc::clone(&admitted.context);
     let call: CallFuture = Box::pin(run(Arc::clone(server), Arc::clone(&context), request, sender));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OnceCell;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::call_context::{CallContext, EndOfCall};
 use super::error::ServeError;
 use super::loaded::{Exports, Loaded, Shape};
+use super::places::{NoPlace, Place, Places};
 use super::settings::ToolComponentSettings;
 use super::state::{Grants, ToolState};
 use crate::bindings::tools::{Tools, ToolsPre};
@@ -18,7 +19,7 @@ use crate::guest_output::printable;
 use crate::instance::Runaway;
 use crate::instance_pool::warm::Warm;
 use crate::instance_pool::{EPOCH, Ticker, Ticking, Watched};
-use crate::provided_tools::{Content, ProviderError, Tool, ToolCall, ToolError};
+use crate::provided_tools::{Content, ProviderError, Tool, ToolCall, ToolCaller, ToolError};
 
 /// Idle instances of a component that allows reuse. A client rarely has more calls in flight.
 const MAX_IDLE_INSTANCES: usize = 8;
@@ -60,8 +61,7 @@ pub(super) struct Server {
     reuse: bool,
     pub(super) max_time: Duration,
     pub(super) max_answer_bytes: usize,
-    max_concurrent: usize,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     ticker: Arc<Ticker>,
     idle: Arc<Idle>,
     tools: OnceCell<Vec<Tool>>,
@@ -71,7 +71,7 @@ pub(super) struct Server {
 pub(super) struct Admitted {
     pub(super) context: Arc<CallContext>,
     _end: EndOfCall,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     _ticking: Ticking,
 }
 
@@ -96,8 +96,7 @@ impl Server {
             reuse: settings.reuse,
             max_time: settings.max_time,
             max_answer_bytes: settings.max_answer_bytes,
-            max_concurrent: settings.max_concurrent,
-            permits: Arc::new(Semaphore::new(settings.max_concurrent)),
+            places: Arc::new(Places::new(settings.max_concurrent)),
             ticker,
             idle: Arc::new(Idle {
                 instances: Warm::new(MAX_IDLE_INSTANCES, MAX_IDLE_TIME),
@@ -133,20 +132,34 @@ impl Server {
         self.idle.instances.len()
     }
 
-    pub(super) fn max_concurrent(&self) -> usize {
-        self.max_concurrent
+    /// Calls at the same time.
+    pub(super) fn places(&self) -> &Arc<Places> {
+        &self.places
     }
 
-    /// A place for a call of the caller that `handle` names.
-    pub(super) fn admit(&self, handle: &str) -> Result<Admitted, ServeError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let (server, most) = (self.name(), self.max_concurrent);
-            tracing::warn!(%server, most, "a call of a tool was refused: there are as many as are allowed");
-            ServeError::Unavailable(format!("all {most} places for calls of {server:?} are taken"))
+    /// A place for a call of the caller that `handle` names. `caller` counts against its share; `None`: the calls of one
+    /// caller are bounded elsewhere.
+    pub(super) fn admit(&self, caller: Option<&ToolCaller>, handle: &str) -> Result<Admitted, ServeError> {
+        let place = self.places.enter(caller).map_err(|refusal| {
+            let server = self.name();
+            match refusal {
+                NoPlace::Full => {
+                    let most = self.places.most();
+                    tracing::warn!(%server, most, "a call of a tool was refused: there are as many as are allowed");
+                    ServeError::Unavailable(format!("all {most} places for calls of {server:?} are taken"))
+                }
+                NoPlace::ShareTaken => {
+                    let most = self.places.most_of_one();
+                    let correlation_id = caller.map(|caller| caller.correlation_id.as_str());
+                    let text = "a call of a tool was refused: its caller has as many as one caller may have";
+                    tracing::info!(%server, most, correlation_id, "{text}");
+                    ServeError::Unavailable(format!("the caller has taken its {most} places for calls of {server:?}"))
+                }
+            }
         })?;
         let context = Arc::new(CallContext::new(handle));
         let end = EndOfCall(Arc::clone(&context));
-        Ok(Admitted { context, _end: end, _permit: permit, _ticking: self.ticker.call() })
+        Ok(Admitted { context, _end: end, _place: place, _ticking: self.ticker.call() })
     }
 
     /// A store with its limits.
@@ -186,7 +199,7 @@ impl Server {
     pub(super) async fn list_tools(&self) -> Result<Vec<Tool>, ProviderError> {
         let listed = self.tools.get_or_try_init(|| async {
             let pre = self.provider()?;
-            let _admitted = self.admit("")?;
+            let _admitted = self.admit(None, "")?;
             let listing = async {
                 let mut instance = self.instantiate(pre).await?;
                 let (exports, store) = (&instance.exports, &mut instance.store);
@@ -206,7 +219,7 @@ impl Server {
     /// Calls a tool.
     pub(super) async fn call(&self, call: ToolCall) -> Result<Content, ProviderError> {
         let pre = self.provider()?;
-        let admitted = self.admit(&call.handle)?;
+        let admitted = self.admit(Some(&call.caller), &call.handle)?;
         let context = &admitted.context;
         let calling = async {
             let mut instance = match self.idle.instances.take() {

@@ -56,7 +56,7 @@ pub struct ToolComponentSettings {
     pub egress: Vec<EgressEntry>,
     /// The variables that it sees.
     pub variables: Vec<(String, String)>,
-    /// Whether an instance may serve another call after its first, of another caller perhaps.
+    /// Whether an instance may serve another call after its first, of another caller perhaps. Not of a whole MCP server.
     pub reuse: bool,
     /// Most linear memory of one call in bytes.
     pub max_memory_bytes: usize,
@@ -64,7 +64,7 @@ pub struct ToolComponentSettings {
     pub max_time: Duration,
     /// Longest answer in bytes.
     pub max_answer_bytes: usize,
-    /// Most concurrent calls. Further ones are refused as unavailable.
+    /// Most concurrent calls, of which one caller of tools has half at most. Further ones are refused as unavailable.
     pub max_concurrent: usize,
 }
 

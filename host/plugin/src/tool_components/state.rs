@@ -214,6 +214,10 @@ impl Clock for CoarseClock {
         coarse(self.0.monotonic())
     }
 
+    fn resolution(&self) -> Duration {
+        CLOCK_RESOLUTION
+    }
+
     async fn sleep_until(&self, deadline: Duration) {
         self.0.sleep_until(deadline).await;
     }

@@ -102,18 +102,25 @@ fn problem(component: Vec<u8>) -> LoadProblem {
     ToolComponents::builder(Arc::new(NoTokens)).load(vec![settings(component)]).unwrap_err().problem
 }
 
-async fn called(tools: &ToolComponents, arguments: &str) -> Result<Content, ProviderError> {
-    let caller = ToolCaller {
+fn caller(object_id: &str) -> ToolCaller {
+    ToolCaller {
         tenant_id: "tenant".to_owned(),
-        object_id: "alice".to_owned(),
+        object_id: object_id.to_owned(),
         client_id: String::new(),
         kind: PrincipalKind::User,
         scopes: vec!["Tools.Use".to_owned()],
         roles: Vec::new(),
         correlation_id: "c0ffee".to_owned(),
-    };
-    let (server, name) = ("mail".to_owned(), "echo".to_owned());
-    tools.call(ToolCall { server, name, arguments: arguments.to_owned(), caller, handle: "alice".to_owned() }).await
+    }
+}
+
+async fn called(tools: &ToolComponents, arguments: &str) -> Result<Content, ProviderError> {
+    called_by(tools, caller("alice"), arguments).await
+}
+
+async fn called_by(tools: &ToolComponents, caller: ToolCaller, arguments: &str) -> Result<Content, ProviderError> {
+    let (server, name, handle) = ("mail".to_owned(), "echo".to_owned(), caller.object_id.clone());
+    tools.call(ToolCall { server, name, arguments: arguments.to_owned(), caller, handle }).await
 }
 
 #[track_caller]
@@ -243,10 +250,24 @@ async fn an_answer_beyond_the_bound_is_refused() {
 #[tokio::test]
 async fn calls_beyond_the_bound_are_unavailable() {
     let tools = loaded(ToolComponentSettings { max_concurrent: 1, ..settings(closed(ECHO)) });
-    let place = tools.servers["mail"].admit("alice").unwrap();
+    let place = tools.servers["mail"].admit(None, "alice").unwrap();
     assert!(matches!(called(&tools, "").await, Err(ProviderError::Unavailable(_))));
     drop(place);
     assert_text(called(&tools, "a").await, "a");
+}
+
+#[tokio::test]
+async fn a_caller_with_slow_calls_keeps_no_other_caller_out() {
+    let tools = loaded(ToolComponentSettings { max_concurrent: 4, ..settings(closed(ECHO)) });
+    let server = &tools.servers["mail"];
+    let mallory = caller("mallory");
+    let slow = [(); 2].map(|()| server.admit(Some(&mallory), "mallory").unwrap());
+    let refused = called_by(&tools, mallory, "a").await;
+    let said = matches!(&refused, Err(ProviderError::Unavailable(reason)) if reason == "the caller has taken its 2 places for calls of \"mail\"");
+    assert!(said, "{refused:?}");
+    assert_text(called(&tools, "a").await, "a");
+    drop(slow);
+    assert_text(called_by(&tools, caller("mallory"), "a").await, "a");
 }
 
 #[tokio::test]
@@ -292,7 +313,7 @@ async fn a_component_is_described_with_what_it_is_granted() {
             "requests to https://public.example/a/, without a token",
             "the variables TOKEN",
             "no files, no sockets, no standard input",
-            "at most 64 MiB of memory, 30 s, an answer of 1024 KiB, 64 calls at the same time",
+            "at most 64 MiB of memory, 30 s, an answer of 1024 KiB, 64 calls at the same time, 32 of them of one caller",
             "an instance of its own for each call",
         ]
     );
@@ -373,6 +394,31 @@ fn a_component_that_imports_sockets_is_loaded() {
     let nothing = r#"(core module $nothing (func (export "host") (param i32)))
         (core instance $host (instantiate $nothing))"#;
     loaded(settings(provider(imports, nothing, ECHO)));
+}
+
+/// A whole MCP server that drops its request.
+fn whole_server() -> Vec<u8> {
+    let text = r#"(component
+        (import "wasi:http/types@0.2.0" (instance $types
+          (export "incoming-request" (type (sub resource)))
+          (export "response-outparam" (type (sub resource)))))
+        (alias export $types "incoming-request" (type $request))
+        (alias export $types "response-outparam" (type $out))
+        (core module $server (func (export "handle") (param i32 i32)))
+        (core instance $server (instantiate $server))
+        (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+          (canon lift (core func $server "handle")))
+        (instance $handler (export "handle" (func $handle)))
+        (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn reuse_of_a_whole_server_is_refused() {
+    assert_eq!(loaded(settings(whole_server())).shape("mail"), Some(Shape::Http));
+    let reused = ToolComponentSettings { reuse: true, ..settings(whole_server()) };
+    let error = ToolComponents::builder(Arc::new(NoTokens)).load(vec![reused]).unwrap_err();
+    assert!(matches!(error.problem, LoadProblem::NoReuse), "{error}");
 }
 
 #[test]

@@ -185,6 +185,21 @@ fn a_proxy_has_no_share_of_its_own_and_gives_way_only_where_it_is_idle() {
 }
 
 #[test]
+fn a_proxy_gives_way_where_all_that_is_left_to_send_waits() {
+    let shares = connections(1);
+    let activity = Arc::<Activity>::default();
+    let (first, second) = (activity.begin(true), activity.begin(true));
+    let mut proxy = shares.share(None, &activity);
+    assert!(proxy.grow(1, 1));
+    let _one_waits = first.pausing();
+    assert!(shares.take("203.0.113.1", 1).is_none(), "the other one is for another client");
+    drop(second);
+    let _newcomer = shares.take("203.0.113.1", 1).expect("a new client");
+    let was_idle = pin!(proxy.displaced()).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(was_idle, std::task::Poll::Ready(false), "it is not waited for");
+}
+
+#[test]
 fn the_smallest_body_costs_a_page_and_the_bytes_of_that_page_nothing_more() {
     let shares = Shares::new(Bounds { most: 4 * 4096, most_each: 4 * 4096, least: 4096, newcomers_first: false });
     let mut held: Vec<_> = (0..4).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
@@ -216,8 +231,9 @@ fn a_newcomer_displaces_eight_at_most_and_none_where_that_is_not_enough() {
         assert_eq!(table.ranks, BTreeMap::from([(40, 1)]));
     }
     assert!(displaced(&small).is_empty());
-    let _newcomer = shares.take("203.0.113.2", MOST_DISPLACED).unwrap();
+    let newcomer = shares.take("203.0.113.2", MOST_DISPLACED).unwrap();
     assert_eq!(displaced(&small).len(), MOST_DISPLACED);
+    assert_eq!(newcomer.step(), MOST_DISPLACED, "one step finds room, however little each one has");
 }
 
 #[test]

@@ -134,20 +134,100 @@ async fn a_sender_of_a_long_body_without_a_length_waits_for_its_answer_too() {
     assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")));
 }
 
+/// Notes the statuses of the answers that are known.
+#[derive(Default)]
+struct Known(Mutex<Vec<u16>>);
+
+struct KnownRequest(Arc<Known>);
+
+impl Observer for Arc<Known> {
+    fn request(&self, _: &Method, _: &str, _: bool, _: &HeaderMap) -> Option<Box<dyn ObservedRequest>> {
+        Some(Box::new(KnownRequest(Arc::clone(self))))
+    }
+}
+
+impl ObservedRequest for KnownRequest {
+    fn received(&mut self, _: &[u8]) {}
+
+    fn answered(&mut self, status: StatusCode) {
+        self.0.0.lock().unwrap().push(status.as_u16());
+    }
+
+    fn log_span(&self) -> tracing::Span {
+        tracing::Span::none()
+    }
+
+    fn within(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+}
+
 #[tokio::test]
-async fn a_proxy_waits_for_no_answer_because_its_connection_is_for_other_clients_as_well() {
+async fn the_pause_before_an_answer_is_no_part_of_the_time_that_it_took() {
+    let pause = Duration::from_secs(8);
+    let known = Arc::<Known>::default();
     let server = Running::with(|options| {
-        options.limits = Limits { unread_pause: PATIENCE * 2, ..Limits::default() };
-        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        options.limits = Limits { unread_pause: pause, ..Limits::default() };
+        options.observer = Arc::new(Arc::clone(&known));
     })
     .await;
     let mut stream = server.connect().await;
     stream.write_all(post("/nothing", Limits::default().unneeded_bytes + 1, "").as_bytes()).await.unwrap();
+    let is_known = async {
+        while known.0.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(is_known).await.expect("the answer is known");
+    assert_eq!(*known.0.lock().unwrap(), [200]);
+    assert_eq!(stream.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    pass(pause).await;
+    assert_eq!(answer(&mut stream).await.status(), 200);
+    assert_eq!(known.0.lock().unwrap().len(), 1);
+}
+
+/// Behind a declared proxy, which is this machine.
+async fn behind_a_proxy(pause: Duration) -> Running {
+    Running::with(|options| {
+        options.limits = Limits { unread_pause: pause, ..Limits::default() };
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_sender_of_bodies_that_are_not_read_waits_behind_a_proxy_too_on_a_connection_that_ends_anyway() {
+    let pause = Duration::from_secs(8);
+    let server = behind_a_proxy(pause).await;
+    let mut stream = server.connect().await;
+    stream.write_all(post("/nothing", Limits::default().unneeded_bytes + 1, "").as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(server.get("/", "").await.status(), 200);
+    }
+    assert_eq!(stream.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    pass(pause).await;
     let reply = answer(&mut stream).await;
     assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")));
-    let mut stream = server.connect().await;
-    stream.write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
-    assert_eq!(answer(&mut stream).await.status(), 200);
+}
+
+#[tokio::test]
+async fn nothing_waits_on_the_http_2_connection_of_a_proxy_because_it_is_for_other_clients_as_well() {
+    let server = behind_a_proxy(PATIENCE * 2).await;
+    let io = hyper_util::rt::TokioIo::new(server.connect().await);
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
+    let (mut sender, connection) = handshake.await.expect("a handshake");
+    tokio::spawn(connection);
+    let request = |client: &str, path: &str, length: usize| {
+        let request = Request::post(format!("http://x{path}")).header("x-forwarded-for", client);
+        request.body(http_body_util::Full::new(Bytes::from(vec![b'x'; length]))).unwrap()
+    };
+    let (unneeded, body) = (Limits::default().unneeded_bytes, Limits::default().body_bytes);
+    for (path, length, status) in [("/nothing", unneeded, 200), ("/", body, 413)] {
+        let refused = soon(sender.send_request(request("203.0.113.1", path, length + 1))).await;
+        assert_eq!(refused.expect("an answer").unwrap().status().as_u16(), status);
+        let other = soon(sender.send_request(request("203.0.113.2", "/", 3))).await;
+        assert_eq!(other.expect("an answer").unwrap().status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]
@@ -253,6 +333,37 @@ async fn a_client_that_sends_little_is_served_when_two_others_have_filled_the_me
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_body_in_one_large_piece_is_served_when_two_others_have_filled_the_memory_with_the_smallest() {
+    const EACH: usize = 20;
+    // With so little memory, the smallest body costs one byte, and one step is eight of them.
+    let limits = Limits { buffered_bytes: 2 * EACH, body_time: PATIENCE, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let mut small = Vec::new();
+    for last in [2, 3] {
+        for _ in 0..EACH {
+            let mut stream = from(&server, last).await;
+            stream.write_all(post("/", 2, "x").as_bytes()).await.unwrap();
+            small.push(stream);
+        }
+        let full = async {
+            loop {
+                let mut more = from(&server, last).await;
+                more.write_all(post("/", 2, "xx").as_bytes()).await.unwrap();
+                if answer(&mut more).await.status() == 503 {
+                    return;
+                }
+            }
+        };
+        soon(full).await.expect("the address has its half");
+    }
+    let mut large = from(&server, 4).await;
+    large.write_all(post("/", 10, "0123456789").as_bytes()).await.unwrap();
+    let answer = answer(&mut large).await;
+    assert_eq!((answer.status(), answer.body()), (200, "0123456789"));
 }
 
 #[tokio::test]

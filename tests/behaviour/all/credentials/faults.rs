@@ -28,11 +28,22 @@ fn expired() -> String {
     format!("{key}{}", certificate.pem())
 }
 
+/// Files that no user can read, however privileged: a folder, and one below a file.
+fn unreadable(bench: &Bench) -> [String; 2] {
+    let folder = bench.folder.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let file = bench.write("file", "");
+    [folder.to_str().unwrap().to_owned(), format!("{file}/below")]
+}
+
 #[tokio::test]
 async fn a_certificate_that_does_not_work_is_refused_with_the_reason_and_the_remedy() {
     let (home, bench) = (Home::new().await, Bench::new().await);
     let missing = bench.folder.path().join("missing.pem");
+    let [folder, through_a_file] = unreadable(&bench);
     for (file, expected) in [
+        (folder, "cannot be read (Is a directory (os error 21)): correct --certificate-file, or the mode of the file"),
+        (through_a_file, "cannot be read (Not a directory (os error 20)): correct --certificate-file"),
         (
             bench.write("expired.pem", expired()),
             "expired on 2020-01-01: make a new one, upload it under Certificates & secrets",
@@ -69,9 +80,12 @@ async fn a_federated_token_that_does_not_work_is_refused_with_the_remedy() {
         forged: false,
     };
     let missing = bench.folder.path().join("missing");
+    let [folder, through_a_file] = unreadable(&bench);
     let other = control.federated_token(&token("system:serviceaccount:mcp:other", 600)).unwrap();
     let over = control.federated_token(&token("system:serviceaccount:mcp:entra-mcp", -1)).unwrap();
     for (file, expected) in [
+        (folder, "cannot be read (Is a directory (os error 21)): in Kubernetes, set the label"),
+        (through_a_file, "cannot be read (Not a directory (os error 20)): in Kubernetes, set the label"),
         (missing.to_str().unwrap().to_owned(), "set the label azure.workload.identity/use"),
         (bench.write("text", "no token"), "holds no token"),
         (bench.write("over", over), "has expired"),
@@ -83,6 +97,24 @@ async fn a_federated_token_that_does_not_work_is_refused_with_the_remedy() {
     }
     let (code, log) = refusal(&home, &["--credential", "workload-identity"], &[]).await;
     assert!(code == Some(2) && log.contains("--federated-token-file"), "{log}");
+}
+
+#[tokio::test]
+async fn a_client_secret_that_cannot_be_read_is_refused_with_the_remedy() {
+    let (home, bench) = (Home::new().await, Bench::new().await);
+    let [folder, through_a_file] = unreadable(&bench);
+    let missing = bench.folder.path().join("missing").to_str().unwrap().to_owned();
+    let empty = bench.write("empty", "\n");
+    for (file, reason) in [
+        (folder, "Is a directory (os error 21)"),
+        (through_a_file, "Not a directory (os error 20)"),
+        (missing, "No such file or directory (os error 2)"),
+        (empty, "it is empty"),
+    ] {
+        let (code, log) = refusal(&home, &["--client-secret-file", &file], &[]).await;
+        let expected = format!("{file} cannot be used ({reason}): write the secret into it, correct its mode");
+        assert!(code == Some(2) && log.contains(&expected), "{file}: {log}");
+    }
 }
 
 #[tokio::test]

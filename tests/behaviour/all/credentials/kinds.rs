@@ -1,20 +1,41 @@
 //! Each kind by itself, and the order of `auto`.
 
+use std::sync::Arc;
+
 use entra_mcp_emulator::{FederatedCredential, FederatedToken, IDENTITY_HEADER};
+use entra_mcp_plugin::client_credential::{IdentityService, ManagedIdentity};
+use entra_mcp_plugin::clock::SystemClock;
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::json;
+use url::Url;
 
-use super::{Bench, USER_ASSIGNED, USER_ASSIGNED_SUBJECT, are_of_a_certificate, serves_with_assertions, write};
+use super::{
+    Bench, USER_ASSIGNED, USER_ASSIGNED_SUBJECT, are_of_a_certificate, guest_memory, serves, serves_with_assertions,
+    write,
+};
+use crate::host::serve::run;
 use crate::support::fixture;
 use crate::support::lab::{CONTOSO, REMOTE, app, claims};
+use crate::support::process;
 
 const EXCHANGE: &str = "api://AzureADTokenExchange";
 
 /// The registered certificate with its key, as PEM.
 pub(crate) fn pem(name: &str) -> Vec<u8> {
     [fixture(&format!("{name}.key.pem")), fixture(&format!("{name}.cert.pem"))].concat()
+}
+
+/// The same as PKCS#12.
+pub(crate) fn pkcs12(name: &str, password: &str) -> Vec<u8> {
+    let certificate = CertificateDer::from_pem_slice(&fixture(&format!("{name}.cert.pem"))).unwrap();
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&fixture(&format!("{name}.key.pem"))).unwrap();
+    let chain = [Certificate::from_der(&certificate).unwrap()];
+    let entry = PrivateKeyChain::new("client", PrivateKey::from_der(key.secret_pkcs8_der()).unwrap(), chain);
+    let mut store = KeyStore::new();
+    store.add_entry("client", KeyStoreEntry::PrivateKeyChain(entry));
+    store.writer(password).write().unwrap()
 }
 
 /// The token of the service account that the application trusts.
@@ -37,6 +58,43 @@ async fn machines_token(bench: &Bench) -> String {
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
+/// Where a client secret is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Variable,
+    File,
+    Store,
+}
+
+#[tokio::test]
+async fn a_client_secret_is_taken_from_a_variable_a_file_and_the_store() {
+    for place in [Place::Variable, Place::File, Place::Store] {
+        let bench = Bench::new().await;
+        let secret = bench.emulator.endpoints().client_secret.clone();
+        let file = bench.write("secret", format!("{secret}\n"));
+        let store = bench.folder.path().join("kept.db").to_str().unwrap().to_owned();
+        let mut arguments = vec!["--credential", "secret", "--store", &store];
+        let mut variables = vec![("RUST_LOG", "info")];
+        match place {
+            Place::Variable => variables.push(("AZURE_CLIENT_SECRET", &secret)),
+            Place::File => arguments.extend(["--client-secret-file", &file]),
+            Place::Store => {
+                let mut command = process::command(env!("CARGO_BIN_EXE_entra-mcp-tested"));
+                command.args(["client-secret", "set", "--client-id", &app(REMOTE), "--store", &store]);
+                command.env_clear().env("HOME", bench.folder.path());
+                command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+                let (code, output, log) = run(command, &secret).await;
+                assert_eq!((code, output.as_str()), (Some(0), "The client secret is stored.\n"), "{log}");
+            }
+        }
+        let site = bench.serve(&arguments, &variables);
+        let requests = serves(&site).await;
+        assert!(requests.iter().all(|request| request.form("client_secret") == Some(&secret)), "{place:?}");
+        assert!(requests.iter().all(|request| request.form("client_assertion").is_none()), "{place:?}");
+        assert!(!site.server.log().contains(&secret), "{place:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_in_pem_form_signs_assertions_that_last_ten_minutes_at_most() {
     let bench = Bench::new().await;
@@ -52,13 +110,7 @@ async fn a_certificate_in_pem_form_signs_assertions_that_last_ten_minutes_at_mos
 #[tokio::test]
 async fn a_certificate_in_pkcs12_form_is_opened_with_the_password_of_the_environment() {
     let bench = Bench::new().await;
-    let certificate = CertificateDer::from_pem_slice(&fixture("confidential-client.cert.pem")).unwrap();
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&fixture("confidential-client.key.pem")).unwrap();
-    let chain = [Certificate::from_der(&certificate).unwrap()];
-    let entry = PrivateKeyChain::new("client", PrivateKey::from_der(key.secret_pkcs8_der()).unwrap(), chain);
-    let mut store = KeyStore::new();
-    store.add_entry("client", KeyStoreEntry::PrivateKeyChain(entry));
-    let file = bench.write("client.pfx", store.writer("recognisable-password").write().unwrap());
+    let file = bench.write("client.pfx", pkcs12("confidential-client", "recognisable-password"));
     let variables = [
         ("AZURE_CLIENT_CERTIFICATE_PATH", file.as_str()),
         ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "recognisable-password"),
@@ -83,13 +135,54 @@ async fn the_federated_token_of_kubernetes_is_read_at_every_use() {
 
 // The server asks the emulator before it is ready, while this thread waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_managed_identity_of_an_app_service_is_a_credential() {
-    let bench = Bench::new().await;
-    let endpoint = format!("{}/msi/token", bench.authority());
-    let variables = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", IDENTITY_HEADER)];
-    let site = bench.serve(&["--credential", "managed-identity"], &variables);
-    let assertions = serves_with_assertions(&site).await;
-    assert_eq!(claims(&assertions[0])["aud"], EXCHANGE);
+async fn the_managed_identity_of_an_app_service_is_a_credential_system_and_user_assigned() {
+    for identity in [None, Some(USER_ASSIGNED)] {
+        let bench = Bench::new().await;
+        trust_the_user_assigned_identity(&bench);
+        let endpoint = format!("{}/msi/token", bench.authority());
+        let variables = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", IDENTITY_HEADER)];
+        let site = bench.serve(&of_managed_identity(identity), &variables);
+        let assertions = serves_with_assertions(&site).await;
+        let claims = claims(&assertions[0]);
+        assert_eq!((&claims["aud"], claims["sub"] == USER_ASSIGNED_SUBJECT), (&json!(EXCHANGE), identity.is_some()));
+    }
+}
+
+/// The folder of the agent's files is one of the system. So this is the library in a host of its own, and not the program.
+#[tokio::test]
+async fn the_managed_identity_of_azure_arc_is_a_credential() {
+    let bench = guest_memory::Bench::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    bench.emulator.control().start_arc_agent(folder.path());
+    let authority = &bench.emulator.endpoints().authority;
+    let endpoint = Url::parse(&format!("{authority}/arc/metadata/identity/oauth2/token")).unwrap();
+    let service = IdentityService::Arc { endpoint, folder: folder.path().to_owned() };
+    let identity = ManagedIdentity::new(service, None, EXCHANGE, Arc::new(SystemClock::new()));
+    let (_, requests) = bench.used(Arc::new(identity)).await;
+    for request in requests {
+        assert_eq!(
+            (&claims(request.form("client_assertion").unwrap())["aud"], request.form("client_secret")),
+            (&json!(EXCHANGE), None)
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "one file was asked for, and is used up");
+}
+
+/// The application trusts the identity that is assigned to the machine besides its own.
+fn trust_the_user_assigned_identity(bench: &Bench) {
+    let trusted = FederatedCredential {
+        name: "user-assigned".to_owned(),
+        issuer: format!("{{base}}/{CONTOSO}/v2.0"),
+        subject: USER_ASSIGNED_SUBJECT.to_owned(),
+        audience: EXCHANGE.to_owned(),
+    };
+    let control = bench.emulator.control();
+    control.change_application(&app(REMOTE), |own| own.federated_credentials.push(trusted)).unwrap();
+}
+
+fn of_managed_identity(identity: Option<&str>) -> Vec<&str> {
+    let named = identity.into_iter().flat_map(|identity| ["--managed-identity-id", identity]);
+    ["--credential", "managed-identity"].into_iter().chain(named).collect()
 }
 
 // The server asks the emulator before it is ready, while this thread waits for it.
@@ -97,18 +190,9 @@ async fn the_managed_identity_of_an_app_service_is_a_credential() {
 async fn the_managed_identity_of_a_virtual_machine_is_a_credential_system_and_user_assigned() {
     for identity in [None, Some(USER_ASSIGNED)] {
         let bench = Bench::new().await;
-        let trusted = FederatedCredential {
-            name: "user-assigned".to_owned(),
-            issuer: format!("{{base}}/{CONTOSO}/v2.0"),
-            subject: USER_ASSIGNED_SUBJECT.to_owned(),
-            audience: EXCHANGE.to_owned(),
-        };
-        let control = bench.emulator.control();
-        control.change_application(&app(REMOTE), |own| own.federated_credentials.push(trusted)).unwrap();
+        trust_the_user_assigned_identity(&bench);
         let authority = bench.authority();
-        let mut arguments = vec!["--credential", "managed-identity"];
-        arguments.extend(identity.iter().flat_map(|identity| ["--managed-identity-id", identity]));
-        let site = bench.serve(&arguments, &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &authority)]);
+        let site = bench.serve(&of_managed_identity(identity), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &authority)]);
         let assertions = serves_with_assertions(&site).await;
         let is_user_assigned = claims(&assertions[0])["sub"] == USER_ASSIGNED_SUBJECT;
         assert_eq!(is_user_assigned, identity.is_some());
@@ -137,22 +221,30 @@ async fn the_azure_cli_is_a_credential_for_development() {
     assert_eq!(arguments.trim(), format!("account get-access-token --output json --resource {EXCHANGE}"));
 }
 
-/// What `auto` chose, and what it passed over, as the log says it.
-fn chosen(log: &str) -> (Option<String>, Vec<String>) {
+/// What `auto` chose, and the others with the reason that each was not, as the log says it.
+fn chosen(log: &str) -> (Option<String>, Vec<(String, String)>) {
     let word = |line: &str| {
         line.split("credential=").nth(1).unwrap().trim_matches('"').split(['"', ' ']).next().unwrap().to_owned()
     };
     let lines =
         |text: &'static str| log.lines().filter(move |line| line.contains(text) && line.contains("credential="));
-    (lines("the application proves itself with").map(word).next(), lines("not used: ").map(word).collect())
+    let others = lines("not used: ").map(|line| (word(line), line.split("not used: ").nth(1).unwrap().to_owned()));
+    (lines("the application proves itself with").map(word).next(), others.collect())
 }
 
 // The server asks the emulator before it is ready, while this thread waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_name_the_first_that_is_configured_or_at_hand_is_taken_and_the_log_says_why() {
     let token = |bench: &Bench| bench.emulator.control().federated_token(&kubernetes()).unwrap();
-    let all = ["certificate", "secret", "workload-identity", "managed-identity"];
-    for (number, expected) in all.into_iter().enumerate() {
+    // With what the log says of those that are there.
+    let all = [
+        ("certificate", ""),
+        ("secret", "it is there, and"),
+        ("workload-identity", "it is there, and"),
+        ("managed-identity", "goes before it, so it was not asked for"),
+        ("azure-cli", ""),
+    ];
+    for (number, (expected, _)) in all.into_iter().enumerate().take(4) {
         let bench = Bench::new().await;
         let certificate = bench.write("client.pem", pem("confidential-client"));
         let federated = bench.write("token", token(&bench));
@@ -166,14 +258,18 @@ async fn without_a_name_the_first_that_is_configured_or_at_hand_is_taken_and_the
         ];
         let variables = [&[("RUST_LOG", "info")], &there[number..]].concat();
         let site = bench.serve(&[], &variables);
-        if expected == "secret" {
-            let session = site.sign_in().await;
-            super::person(&site.call(&session.access_token, &[]).await);
-        } else {
-            serves_with_assertions(&site).await;
-        }
-        let (name, passed_over) = chosen(&site.server.log());
+        let with_secret = serves(&site).await.iter().all(|request| request.form("client_secret").is_some());
+        assert_eq!(with_secret, expected == "secret");
+        let (name, others) = chosen(&site.server.log());
         assert_eq!(name.as_deref(), Some(expected));
-        assert!(passed_over.iter().eq(&all[..number]), "{passed_over:?}");
+        let not_chosen = all.iter().filter(|(name, _)| *name != expected);
+        assert!(others.iter().map(|(name, _)| name.as_str()).eq(not_chosen.map(|(name, _)| *name)), "{others:?}");
+        for (name, reason) in &others {
+            let place = all.iter().position(|(other, _)| other == name).unwrap();
+            let behind = reason.contains(&format!("{expected} goes before it"));
+            assert_eq!(behind, place > number && name != "azure-cli", "{name}: {reason}");
+            assert!(!behind || reason.contains(all[place].1), "{name}: {reason}");
+            assert!(name != "azure-cli" || reason.contains("it is taken by name only"), "{reason}");
+        }
     }
 }

@@ -8,7 +8,7 @@ mod rotation;
 mod vault;
 mod vault_versions;
 
-use entra_mcp_emulator::{Builder, Emulator, Endpoint};
+use entra_mcp_emulator::{Builder, Emulator, Endpoint, RecordedRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -67,9 +67,9 @@ fn person(answer: &(u16, Value)) -> &Value {
     &answer.1["result"]["structuredContent"]["mail"]
 }
 
-/// A person signs in and calls a tool, and so does a client with a token of Entra ID. Every request of the server for tokens
-/// carries an assertion, and none a secret. Returns the assertions.
-async fn serves_with_assertions(site: &Site) -> Vec<String> {
+/// A person signs in and calls a tool, and so does a client with a token of Entra ID. Returns the requests of the server for
+/// tokens.
+async fn serves(site: &Site) -> Vec<RecordedRequest> {
     let session = site.sign_in().await;
     let answer = site.call(&session.access_token, &[]).await;
     assert!(person(&answer).as_str().is_some_and(|mail| mail.contains("alice")), "{}", answer.1);
@@ -77,11 +77,18 @@ async fn serves_with_assertions(site: &Site) -> Vec<String> {
     assert_eq!(person(&site.call(&token, &[]).await), person(&answer));
     let requests = site.emulator.control().requests(Endpoint::Token);
     let own = &site.emulator.endpoints().confidential_client_id;
-    let own: Vec<_> = requests.iter().filter(|request| request.form("client_id") == Some(own)).collect();
+    let own: Vec<_> = requests.into_iter().filter(|request| request.form("client_id") == Some(own)).collect();
     for grant in ["authorization_code", "urn:ietf:params:oauth:grant-type:jwt-bearer"] {
         assert!(own.iter().any(|request| request.form("grant_type") == Some(grant)), "{grant}");
     }
-    own.iter()
+    own
+}
+
+/// The same with assertions: every request carries one, and none a secret. Returns the assertions.
+async fn serves_with_assertions(site: &Site) -> Vec<String> {
+    let requests = serves(site).await;
+    requests
+        .iter()
         .map(|request| {
             assert_eq!(request.form("client_secret"), None);
             request.form("client_assertion").expect("an assertion").to_owned()

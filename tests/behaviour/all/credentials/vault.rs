@@ -13,7 +13,7 @@ use crate::support::lab::{CONTOSO, REMOTE, app, claims, header};
 use crate::support::redis::Redis;
 
 /// The emulator's system-assigned identity.
-const MACHINE: &str = "33333333-0000-4000-a000-000000000001";
+pub(super) const MACHINE: &str = "33333333-0000-4000-a000-000000000001";
 const OLD: &str = "confidential-client";
 const NEW: &str = "unregistered-client";
 
@@ -280,11 +280,24 @@ async fn a_store_with_its_key_in_a_file_is_taken_over_by_the_vault() {
     let mut site = used(bench, &[]).await;
     site.server.end();
     let in_vault = ["check", "--store-key-vault", key.as_str()];
+    // A look at it wraps nothing.
+    let (plain, wrapped) = (site.path("sessions.key"), site.path("sessions.wrapped-key"));
+    let before = std::fs::read(&plain).unwrap();
     let (sound, said) = store(&home, &site, &in_vault).await;
-    assert!(sound && said.contains("delete the file with the key itself"), "{said}");
-    std::fs::remove_file(site.path("sessions.key")).unwrap();
+    assert!(sound && said.contains("lets the key vault wrap it"), "{said}");
+    let mut command = home.program(&["doctor", "--json", "--client-id", &app(REMOTE), "--store-key-vault", &key]);
+    command.arg("--store").arg(site.path("sessions.db"));
+    command.env("AZURE_CLIENT_SECRET", &site.emulator.endpoints().client_secret);
+    command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", &site.emulator.endpoints().authority);
+    let report = run(command, "").await.1;
+    assert!(report.contains("lets the key vault wrap it") && report.contains("and its key can be used"), "{report}");
+    assert_eq!((std::fs::read(&plain).unwrap(), wrapped.exists()), (before, false));
+    assert_eq!((done(&vault, "/wrapkey"), done(&vault, "/unwrapkey")), (0, 0), "{:?}", vault.seen());
+    let (rotated, said) = store(&home, &site, &["rotate-key", "--store-key-vault", &key]).await;
+    assert!(rotated && said.contains("delete the file with the key itself"), "{said}");
+    std::fs::remove_file(plain).unwrap();
     let (sound, said) = store(&home, &site, &in_vault).await;
-    assert!(sound && !said.contains("delete the file"), "{said}");
+    assert!(sound && !said.contains("delete the file") && !said.contains("lets the key vault wrap it"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

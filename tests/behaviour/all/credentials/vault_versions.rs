@@ -27,7 +27,19 @@ const HOUR: u64 = 3_600;
 const YEAR: u64 = 365 * 24 * HOUR;
 
 /// One token for the vault, for ever.
-struct OneToken(String);
+pub(super) struct OneToken(String);
+
+impl OneToken {
+    /// The token of the emulator's machine.
+    pub(super) async fn of_machine(authority: &str) -> Self {
+        let url = format!(
+            "{authority}/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
+        );
+        let token = reqwest::Client::new().get(url).header("metadata", "true").send().await.unwrap();
+        let token: Value = token.json().await.unwrap();
+        Self(token["access_token"].as_str().unwrap().to_owned())
+    }
+}
 
 #[async_trait]
 impl VaultTokens for OneToken {
@@ -49,13 +61,7 @@ impl Client {
     async fn with(ends: &[u64]) -> Self {
         let bench = Bench::new().await;
         let vault = vault::vault(&bench).await;
-        let url = format!(
-            "{}/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net",
-            bench.authority()
-        );
-        let token = reqwest::Client::new().get(url).header("metadata", "true").send().await.unwrap();
-        let token: Value = token.json().await.unwrap();
-        let tokens = Arc::new(OneToken(token["access_token"].as_str().unwrap().to_owned()));
+        let tokens = Arc::new(OneToken::of_machine(&bench.authority()).await);
         for end in ends {
             vault.add_until("mcp", KEY, NOW + end, false);
         }

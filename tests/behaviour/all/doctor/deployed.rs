@@ -15,12 +15,17 @@ use crate::support::lab::{CONTOSO, REMOTE, app};
 /// What a server says of itself, however wrong it is.
 #[derive(Clone)]
 struct Published {
+    /// The status of the answer to a request without a token.
+    status: u16,
+    /// The same where the request is of a foreign web page, and where it is for a foreign name.
+    of_page: u16,
+    for_name: u16,
     challenge: String,
     resource: Value,
     server: Value,
 }
 
-/// A server that refuses everything, and publishes this.
+/// A server that answers no request, and publishes this.
 async fn publishing(make: impl FnOnce(&str) -> Published) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -31,7 +36,15 @@ async fn publishing(make: impl FnOnce(&str) -> Published) -> String {
             let json = |document: &Value| Response::builder().status(200).body(document.to_string()).unwrap();
             match request.uri().path() {
                 "/mcp" => {
-                    let answer = Response::builder().status(401).header("www-authenticate", &published.challenge);
+                    let has = |name: &str, text: &str| {
+                        request.headers().get(name).is_some_and(|value| value.as_bytes().ends_with(text.as_bytes()))
+                    };
+                    let status = match () {
+                        () if has("origin", "attacker.example") => published.of_page,
+                        () if has("host", "attacker.example") => published.for_name,
+                        () => published.status,
+                    };
+                    let answer = Response::builder().status(status).header("www-authenticate", &published.challenge);
                     answer.body(String::new()).unwrap()
                 }
                 path if path.starts_with("/.well-known/oauth-protected-resource") => json(&published.resource),
@@ -47,6 +60,9 @@ async fn publishing(make: impl FnOnce(&str) -> Published) -> String {
 /// A server of its own authorization server, right in every respect.
 fn right(url: &str) -> Published {
     Published {
+        status: 401,
+        of_page: 403,
+        for_name: 421,
         challenge: format!("Bearer resource_metadata=\"{url}/.well-known/oauth-protected-resource/mcp\""),
         resource: json!({ "resource": format!("{url}/mcp"), "authorization_servers": [url] }),
         server: json!({
@@ -128,6 +144,70 @@ async fn what_is_wrong_with_a_deployed_server_is_named_for_the_clients_that_it_s
     }
 }
 
+#[tokio::test]
+async fn each_answer_in_the_place_of_a_refusal_is_explained() {
+    let home = Home::new().await;
+    for (status, what, change) in [
+        (200, "answers requests without a token", "switch authorization on"),
+        (302, "redirects elsewhere (HTTP status 302)", "give clients the URL that it redirects to"),
+        (404, "is no MCP endpoint (HTTP status 404)", "pass the URL of the MCP endpoint itself"),
+        (421, "refuses a request by its Host or its form (HTTP status 421)", "set --public-url"),
+        (502, "answers with HTTP status 502 instead of 401", "see the log of the server"),
+    ] {
+        let url = publishing(|url| Published { status, ..right(url) }).await;
+        let diagnosis = visit(&home, &url).await;
+        let found = diagnosis.failure("challenge");
+        assert!(found.0.contains(what) && found.1.contains(change), "{status}: {:#}", diagnosis.report);
+        assert_eq!(diagnosis.code, Some(2), "{status}");
+        // It goes on to the metadata and to foreign requests.
+        for id in ["resource", "issuer", "pkce", "origin", "host"] {
+            assert!(diagnosis.ids("good").contains(&id), "{status}, {id}: {:#}", diagnosis.report);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_foreign_pages_or_names_like_its_own_is_a_warning() {
+    let home = Home::new().await;
+    for (of_page, for_name, expected) in [
+        (403, 421, vec![]),
+        (401, 421, vec![("origin", "is answered like any other")]),
+        (200, 403, vec![("origin", "gets HTTP status 200")]),
+        (403, 401, vec![("host", "is answered like any other")]),
+    ] {
+        let url = publishing(|url| Published { of_page, for_name, ..right(url) }).await;
+        let diagnosis = visit(&home, &url).await;
+        let found: Vec<_> = diagnosis
+            .of("warning")
+            .into_iter()
+            .filter(|found| found["id"] == "origin" || found["id"] == "host")
+            .collect();
+        assert_eq!(found.len(), expected.len(), "{of_page} {for_name}: {found:?}");
+        for (found, (id, what)) in found.into_iter().zip(expected) {
+            assert_eq!(found["id"], id);
+            assert!(found["what"].as_str().unwrap().contains(what), "{found}");
+            assert!(found["change"].as_str().unwrap().contains("refuse"), "{found}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_fault_has_a_line_that_says_what_to_change() {
+    let home = Home::new().await;
+    for published in [
+        (|url: &str| Published { status: 200, of_page: 200, for_name: 401, ..right(url) }) as fn(&str) -> Published,
+        |url| Published { server: Value::Null, ..right(url) },
+        |url| Published { resource: json!({ "resource": "https://other.example/mcp" }), ..right(url) },
+    ] {
+        let diagnosis = visit(&home, &publishing(published).await).await;
+        let faults = [diagnosis.of("failure"), diagnosis.of("warning")].concat();
+        assert!(faults.iter().any(|found| found["id"] == "client"), "{:#}", diagnosis.report);
+        for fault in faults {
+            assert!(fault["change"].as_str().is_some_and(|change| !change.is_empty()), "{fault}");
+        }
+    }
+}
+
 /// The kind of chain that cost the reporter of anthropics/claude-ai-mcp #786 days: each fault hides the next, and the client
 /// shows the same sentence for all of them. Short scopes, an App ID URI that is not the resource, and tokens of version 1.
 #[tokio::test]
@@ -144,6 +224,7 @@ async fn three_faults_that_hide_each_other_are_explained_in_one_run() {
             "scopes_supported": [format!("api://{}/access_as_user", app(REMOTE))],
         }),
         server: Value::Null,
+        ..right(url)
     })
     .await;
     let control = home.emulator().control();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use entra_mcp_emulator::{Builder, Clock};
 
-use super::{Diagnosis, doctor};
+use super::{Diagnosis, diagnosis, doctor};
 use crate::credentials::kinds::pem;
 use crate::host::commands::Home;
 use crate::host::serve::run;
@@ -81,10 +81,24 @@ async fn each_fault_is_named_with_its_remedy() {
 async fn nothing_to_prove_the_application_with_is_a_fault_that_names_what_each_kind_lacks() {
     let home = Home::new().await;
     let nowhere = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1");
-    let none = doctor(&home, &[], &[("AZURE_CLIENT_SECRET", ""), nowhere]).await;
+    let none = doctor(&home, &["--listen", "127.0.0.1:0"], &[("AZURE_CLIENT_SECRET", ""), nowhere]).await;
     assert_eq!(none.ids("failure"), ["credential"], "{:#}", none.report);
     let skipped = none.of("skipped").into_iter().filter(|finding| finding["id"] == "credential").count();
-    assert_eq!(skipped, 4, "{:#}", none.report);
+    assert_eq!(skipped, 5, "{:#}", none.report);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_still_set_beside_a_certificate_is_named() {
+    let home = Home::new().await;
+    let file = home.path().join("client.pem");
+    std::fs::write(&file, pem("confidential-client")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let both = doctor(&home, &["--certificate-file", file.to_str().unwrap()], &[]).await;
+    assert_eq!(both.code, Some(0), "{:#}", both.report);
+    let skipped = both.of("skipped").into_iter().filter(|finding| finding["id"] == "credential");
+    let skipped: Vec<_> = skipped.map(|finding| finding["what"].as_str().unwrap()).collect();
+    let secret = "secret is not used: it is there, and certificate goes before it";
+    assert!(skipped.len() == 4 && skipped.contains(&secret), "{skipped:?}");
 }
 
 #[tokio::test]
@@ -101,20 +115,98 @@ async fn files_that_others_can_read_are_named_with_the_command_that_closes_them(
 }
 
 #[tokio::test]
-async fn a_store_whose_key_others_can_read_is_a_fault() {
+async fn files_with_rules_secrets_and_certificates_to_trust_are_looked_at() {
     let home = Home::new().await;
-    let store = home.path().join("private").join("server.db");
-    let mut set = home.program(&["client-secret", "set", "--client-id", &app(REMOTE)]);
-    set.arg("--store").arg(&store);
-    let secret = home.emulator().endpoints().client_secret.clone();
-    assert_eq!(run(set, &secret).await.0, Some(0));
-    let named = ["--store", store.to_str().unwrap()];
-    let stored = doctor(&home, &named, &[("AZURE_CLIENT_SECRET", "")]).await;
-    assert_eq!(stored.code, Some(0), "{:#}", stored.report);
-    let key = store.with_extension("key");
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let open = doctor(&home, &named, &[]).await;
-    assert!(open.failure("store").0.contains("can be read or written by other users"), "{:#}", open.report);
+    let write = |name: &str, content: &str, mode: u32| {
+        let path = home.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca = String::from_utf8(crate::support::fixture("confidential-client.cert.pem")).unwrap();
+    let rules = write("rules.toml", "[[access]]\nroles = [\"Reader\"]\n", 0o666);
+    let (ca, key) = (write("ca.pem", &ca, 0o666), write("store.key", &"7".repeat(32), 0o640));
+    let config = home.path().join(".config/entra-mcp/config.toml");
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let arguments = ["--access-file", &rules, "--ca-file", &ca, "--store-key-file", &key];
+    let open = doctor(&home, &arguments, &[]).await;
+    let changes: Vec<_> =
+        open.of("warning").into_iter().map(|found| found["change"].as_str().unwrap().to_owned()).collect();
+    let go_w = |path: &str| format!("chmod go-w {path}");
+    assert_eq!(
+        changes,
+        [go_w(config.to_str().unwrap()), go_w(&rules), go_w(&ca), format!("chmod 600 {key}")],
+        "{:#}",
+        open.report
+    );
+    for (path, mode) in [(config.to_str().unwrap(), 0o644), (&rules, 0o644), (&ca, 0o644), (&key, 0o600)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let closed = doctor(&home, &arguments, &[]).await;
+    assert_eq!((closed.code, closed.ids("warning")), (Some(0), vec![]), "{:#}", closed.report);
+}
+
+/// `entra-mcp stdio` signs people in with a public client.
+#[tokio::test]
+async fn a_local_configuration_needs_no_credential() {
+    let home = Home::new().await;
+    let local = diagnosis(home.program(&["doctor", "--json"])).await;
+    assert_eq!((local.code, local.ids("failure")), (Some(0), vec![]), "{:#}", local.report);
+    for id in ["settings", "clock", "metadata", "keys"] {
+        assert!(local.ids("good").contains(&id), "{id}: {:#}", local.report);
+    }
+    assert!(local.ids("skipped").contains(&"credential"), "{:#}", local.report);
+    assert!(home.emulator().control().requests(entra_mcp_emulator::Endpoint::Token).is_empty());
+    // What is set for a server makes it one.
+    let mut command = home.program(&["doctor", "--json", "--public-url", "https://mcp.contoso.example"]);
+    command.env("AZURE_CLIENT_SECRET", "");
+    let server = diagnosis(command).await;
+    assert_eq!((server.code, server.ids("failure")), (Some(2), vec!["credential"]), "{:#}", server.report);
+}
+
+#[tokio::test]
+async fn all_settings_that_are_wrong_are_named_and_hide_no_other_layer() {
+    let home = Home::new().await;
+    let wrong = ["--max-queue", "100000000", "--max-connections", "0"];
+    let diagnosis = doctor(&home, &wrong, &[("AZURE_CLIENT_SECRET", "wrong")]).await;
+    let failures = diagnosis.of("failure");
+    let named: Vec<_> = failures.iter().map(|found| (found["id"].as_str().unwrap(), &found["what"])).collect();
+    assert_eq!(
+        named.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        ["settings", "settings", "token"],
+        "{:#}",
+        diagnosis.report
+    );
+    for name in ["max-queue", "max-connections"] {
+        assert!(named.iter().any(|(_, what)| what.as_str().unwrap().starts_with(name)), "{named:?}");
+    }
+}
+
+/// Where a setting decides whom a credential is sent to, it is not sent while that setting is wrong.
+#[tokio::test]
+async fn a_credential_is_not_sent_while_a_setting_that_it_depends_on_is_wrong() {
+    let home = Home::new().await;
+    for wrong in [&["--public-url", "http://mcp.contoso.example"][..], &["--managed-identity-id", "nobody"]] {
+        let diagnosis = doctor(&home, wrong, &[]).await;
+        assert_eq!(diagnosis.ids("failure"), ["settings"], "{:#}", diagnosis.report);
+        for id in ["credential", "registration"] {
+            assert!(diagnosis.ids("skipped").contains(&id), "{id}: {:#}", diagnosis.report);
+        }
+        // The disk, the clock and the tenant do not depend on it.
+        for id in ["space", "clock", "metadata", "keys"] {
+            assert!(diagnosis.ids("good").contains(&id), "{id}: {:#}", diagnosis.report);
+        }
+    }
+    let nowhere = doctor(&home, &["--cloud", "public", "--authority", "ftp://127.0.0.1"], &[]).await;
+    assert_eq!(nowhere.ids("failure"), ["settings"], "{:#}", nowhere.report);
+    for id in ["connect", "metadata", "credential", "registration"] {
+        assert!(nowhere.ids("skipped").contains(&id), "{id}: {:#}", nowhere.report);
+    }
+    let contradictory = doctor(&home, &["--deny-unlisted"], &[]).await;
+    assert_eq!(contradictory.ids("failure"), ["settings"], "{:#}", contradictory.report);
+    assert!(contradictory.failure("settings").1.contains("name one with --tools"), "{:#}", contradictory.report);
+    assert!(contradictory.ids("good").contains(&"space"), "{:#}", contradictory.report);
+    assert!(home.emulator().control().requests(entra_mcp_emulator::Endpoint::Token).is_empty(), "nothing was sent");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 mod deployed;
 mod local;
 mod registration;
+mod store;
+mod tls;
 mod token;
 
 use serde_json::Value;

@@ -91,6 +91,25 @@ async fn each_fault_of_the_registration_is_named_with_the_place_in_the_portal() 
 }
 
 #[tokio::test]
+async fn a_registration_of_the_local_server_as_well_is_compared_with_what_that_one_needs() {
+    let home = shown().await;
+    change(&home, |app| app.public_redirect_uris = vec!["http://localhost".to_owned()]);
+    let diagnosis = doctor(&home, &SITE, &[]).await;
+    assert_eq!(diagnosis.code, Some(1), "{:#}", diagnosis.report);
+    let authority = &home.emulator().endpoints().authority;
+    let lacks = [
+        format!(
+            "redirect URI {authority}/common/oauth2/nativeclient (Mobile and desktop applications) — the identity broker of a \
+             machine signs no person in (AADSTS50011)"
+        ),
+        "Allow public client flows: Yes — sign-in with a device code is refused (AADSTS7000218)".to_owned(),
+        "optional claim login_hint in ID tokens — `logout` in the browser asks which account is meant".to_owned(),
+    ];
+    let expected = lacks.map(|lack| format!("the app registration lacks: {lack}"));
+    assert_eq!(said(&diagnosis, "warning", "registration"), expected);
+}
+
+#[tokio::test]
 async fn a_registration_that_graph_does_not_show_is_said_not_to_be_looked_at() {
     let home = Home::new().await;
     let diagnosis = doctor(&home, &[], &[]).await;

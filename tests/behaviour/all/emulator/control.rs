@@ -177,7 +177,7 @@ fn the_endpoints_are_announced_with_exactly_these_names() {
 #[test]
 fn the_built_in_configuration_is_complete() {
     let config = Config::from_toml(Config::default_toml()).unwrap();
-    assert_eq!((config.tenants.len(), config.users.len(), config.applications.len()), (4, 15, 17));
+    assert_eq!((config.tenants.len(), config.users.len(), config.applications.len()), (5, 15, 18));
     assert!(config.applications.iter().any(|application| application.id == app(TASKS)));
 }
 

@@ -1,4 +1,4 @@
-//! Managed identity in its two forms.
+//! Managed identity in its three forms.
 
 use entra_mcp_emulator::IDENTITY_HEADER;
 use serde_json::json;
@@ -71,4 +71,31 @@ async fn the_metadata_service_refuses_what_could_be_a_forwarded_request() {
     assert_eq!(imds(&lab, &format!("resource={}", tasks())).await.status, 400);
     assert_eq!(imds(&lab, "api-version=2018-02-01").await.status, 400);
     assert_eq!(imds(&lab, "api-version=2018-02-01&resource=api://nobody").await.status, 400);
+}
+
+#[tokio::test]
+async fn the_agent_of_azure_arc_wants_the_content_of_the_file_that_it_names_once() {
+    let lab = Lab::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = |query: &str| format!("{}/arc/metadata/identity/oauth2/token?{query}", lab.endpoints().authority);
+    let good = url(&format!("api-version=2020-06-01&resource={}", tasks()));
+    let ask = async |url: &str, proof: Option<&str>| {
+        let request = lab.client().get(url).header("Metadata", "true");
+        let proof = proof.map(|proof| format!("Basic {proof}"));
+        lab.send(proof.into_iter().fold(request, |request, proof| request.header("Authorization", proof))).await
+    };
+    assert_eq!(ask(&good, None).await.status, 404, "there is no agent");
+    lab.control().start_arc_agent(folder.path());
+    assert_eq!(lab.send(lab.client().get(&good)).await.status, 400);
+    for wrong in ["api-version=2018-02-01&resource=x", "api-version=2020-06-01&resource=x&client_id=y"] {
+        assert_eq!(ask(&url(wrong), None).await.status, 400, "{wrong}");
+    }
+    let challenged = ask(&good, None).await;
+    assert_eq!(challenged.status, 401);
+    let file = challenged.header("www-authenticate").strip_prefix("Basic realm=").unwrap().to_owned();
+    assert!(file.starts_with(folder.path().to_str().unwrap()) && file.ends_with(".key"), "{file}");
+    let key = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(ask(&good, Some("guess")).await.status, 401);
+    assert_eq!(ask(&good, Some(&key)).await.text("client_id"), "b0000000-0000-4000-a000-000000000001");
+    assert_eq!(ask(&good, Some(&key)).await.status, 401, "it is good once");
 }

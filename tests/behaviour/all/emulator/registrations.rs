@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::lab::{Answer, Authorize, CONTOSO, Lab};
+use crate::support::lab::{Answer, Authorize, CONTOSO, Lab, sent_back};
 
 const ALICE: &str = "alice@contoso.example";
 const BOB: &str = "bob@contoso.example";
 const ADMIN: &str = "admin@contoso.example";
 const AZURE_CLI: &str = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
+const GRAPH_COMMAND_LINE: &str = "14d82eec-204b-4c2f-b7e8-296a70dab67e";
 const WRITE: &str = "Application.ReadWrite.All";
 const GRANT: &str = "DelegatedPermissionGrant.ReadWrite.All";
 const ASSIGN: &str = "AppRoleAssignment.ReadWrite.All";
@@ -63,6 +64,35 @@ async fn reading_and_writing_take_their_permissions_and_others_do_not_do() {
     let principal = write(&lab, "POST", "/servicePrincipals", &profile, &json!({ "appId": app_id })).await;
     assert_eq!(error(&principal), denied);
     assert_eq!(error(&lab.graph("/oauth2PermissionGrants", &writes).await), denied);
+}
+
+#[tokio::test]
+async fn the_azure_cli_has_its_permissions_in_advance_and_nobody_can_give_it_others() {
+    let mut lab = Lab::new().await;
+    let scope = "https://graph.microsoft.com/Application.Read.All";
+    let request = |client: &str| Authorize::new(1).with("client_id", client).scope(scope);
+    let landing = lab.authorize(&request(AZURE_CLI), ADMIN).await.unwrap();
+    assert_eq!(sent_back(&landing), ("invalid_request".to_owned(), 65002));
+    lab.browser.clear_cookies();
+    let tokens = lab.tokens(&request(GRAPH_COMMAND_LINE), ADMIN).await;
+    assert_eq!(tokens.claims("access_token")["scp"], "Application.Read.All");
+    let token = tokens.text("access_token");
+    assert_eq!(lab.graph("/applications", token).await.status, 200);
+    let denied = (403, "Authorization_RequestDenied");
+    assert_eq!(error(&write(&lab, "POST", "/applications", token, &json!({ "displayName": "x" })).await), denied);
+}
+
+#[tokio::test]
+async fn managed_identities_have_service_principals_that_say_who_made_them() {
+    let mut lab = Lab::new().await;
+    let token = token(&mut lab, ALICE, WRITE).await;
+    for (number, explicit) in [(1, "isExplicit=False"), (2, "isExplicit=True")] {
+        let path = format!("/servicePrincipals/33333333-0000-4000-a000-00000000000{number}");
+        let principal = lab.graph(&path, &token).await;
+        assert_eq!(principal.text("servicePrincipalType"), "ManagedIdentity");
+        assert_eq!(principal.text("appId"), format!("b0000000-0000-4000-a000-00000000000{number}"));
+        assert_eq!(principal.body["alternativeNames"][0], explicit);
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Servers behind the program, as its commands start and refuse them.
 
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::commands::Home;
+use super::records::Site;
 use super::serve::{Server, run, serve};
 
 /// Exit code and message of a start that is refused.
@@ -91,10 +93,48 @@ async fn the_line_of_a_start_lists_the_servers_and_the_log_says_which_are_open()
     assert_eq!(code, Some(0), "{log}");
     for name in ["upstream", "upstream-2"] {
         let open = format!(
-            "every caller that is let in may use every tool, resource and prompt of {name}: write [[access]] rules, or set \
-             deny-unlisted"
+            "every person and application that is let in, but no AI agent, may use every tool, every resource and every \
+             prompt of {name}: write [[access]] rules, or set deny-unlisted"
         );
         assert_eq!(log.matches(&open).count(), 1, "{log}");
+    }
+}
+
+/// An MCP server: it calls back nothing, and answers every request with the name of a file beside it.
+const SCRIPT: &str = r#"
+while read -r line; do
+    case $line in *'"id":'*) ;; *) continue ;; esac
+    id=${line#*'"id":'}
+    id=${id%%[,\}]*}
+    for file in ./*.sh; do name=$file; done
+    echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"resultType":"complete","content":[{"type":"text","text":"'"$name"'"}]}}'
+done
+"#;
+
+#[tokio::test]
+async fn a_command_finds_a_script_by_a_relative_path() {
+    let of_the_file = |folder: &TempDir| {
+        let file = folder.path().join("behind.toml");
+        let table = "[[upstream]]\nname = 'crm'\ncommand = ['/bin/sh', 'server.sh']\nfolder = 'scripts'\n";
+        std::fs::write(&file, table).unwrap();
+        vec!["--config".to_owned(), file.display().to_string()]
+    };
+    let of_the_flag = |_: &TempDir| ["--upstream-command", "/bin/sh scripts/server.sh"].map(str::to_owned).to_vec();
+    let arguments: [(&str, &dyn Fn(&TempDir) -> Vec<String>); 2] =
+        [("./server.sh", &of_the_file), ("./start.sh", &of_the_flag)];
+    for (found, arguments) in arguments {
+        // The server works in its folder.
+        let site = Site::new(|folder| {
+            std::fs::create_dir(folder.path().join("scripts")).unwrap();
+            std::fs::write(folder.path().join("scripts/server.sh"), SCRIPT).unwrap();
+            std::fs::write(folder.path().join("start.sh"), "").unwrap();
+            arguments(folder)
+        })
+        .await;
+        let session = site.sign_in().await;
+        let (status, answer) = site.call_tool("/mcp", Some(&session.access_token), "look", &[]).await;
+        let text = &answer["result"]["content"][0]["text"];
+        assert_eq!((status, text), (200, &json!(found)), "{answer}\n{}", site.server.log());
     }
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod batch;
 pub(crate) mod behind;
+mod client_metadata;
 pub(crate) mod commands;
 mod hostile;
 mod http_calls;
@@ -10,6 +11,7 @@ mod http_calls;
 mod leaks;
 mod limits;
 mod load;
+mod malicious_upstream;
 mod pressure;
 pub(crate) mod records;
 pub(crate) mod replicas;

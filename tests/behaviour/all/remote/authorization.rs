@@ -1,5 +1,6 @@
 //! One test per MUST of FACTS for a server that acts as the authorization server, where no other module has one.
 
+use entra_mcp_plugin::environment::{ServerIdentity, ServerKind, ServerSettings};
 use serde_json::json;
 
 use crate::support::remote::{ALICE, Authorize, Fleet, REDIRECT, Tab, parameter};
@@ -98,4 +99,25 @@ async fn a_metadata_document_that_is_not_its_own_is_refused() {
     }
     fleet.documents.publish(id, good);
     assert_eq!(Tab::default().open(&fleet, &Authorize::new(id).path()).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_consent_page_names_the_tools_of_a_server_behind_that_the_operator_lists() {
+    let fleet = Fleet::with(|settings| {
+        settings.servers = vec![ServerSettings {
+            name: "crm".to_owned(),
+            path: "/mcp".to_owned(),
+            kind: ServerKind::Upstream,
+            title: Some("Customers".to_owned()),
+            tools: vec!["list_records".to_owned(), "delete_record".to_owned()],
+            permissions: Vec::new(),
+            identity: ServerIdentity::None,
+        }];
+    })
+    .await;
+    let client = fleet.register(REDIRECT).await;
+    let page = Tab::default().open(&fleet, &Authorize::new(&client).path()).await;
+    let listed =
+        "<li><bdi>Customers</bdi>: <bdi>all tools at /mcp</bdi></li><li>list_records</li><li>delete_record</li>";
+    assert!(page.status == 200 && page.html().contains(listed), "{} {}", page.status, page.html());
 }

@@ -26,6 +26,7 @@ impl Callers {
                 path: "/mcp".to_owned(),
                 kind: ServerKind::Upstream,
                 title: None,
+                tools: Vec::new(),
                 permissions: Vec::new(),
                 identity: ServerIdentity::None,
             }];

@@ -2,14 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::json;
-
-use super::{ADMIN, ALICE, fresh, registered, setting, setup_as, with, writes};
+use super::{ADMIN, ALICE, broker, calls_of_the_remote_server, fresh, registered, setting, setup_as, with, writes};
 use crate::credentials::kinds::pem;
 use crate::host::commands::Home;
 use crate::host::serve;
 use crate::host::stdio;
-use crate::support::session::sign_in;
 
 /// Calls the tool of the local server, with a person at the browser.
 async fn local_profile(home: &Home) -> serde_json::Value {
@@ -31,12 +28,30 @@ async fn two_commands_lead_from_an_empty_directory_to_the_first_call_of_the_loca
     ran.succeeded();
     let [application] = registered(&home, "entra-mcp").try_into().expect("one registration");
     assert_eq!(setting(&home, "client-id"), application.id);
-    assert_eq!(application.public_redirect_uris, ["http://localhost"]);
+    assert_eq!(application.public_redirect_uris, ["http://localhost".to_owned(), broker(&home)]);
     assert!(application.allow_public_client && !application.without_service_principal);
     assert!(ran.output.contains(r#""command": "entra-mcp""#), "{}", ran.output);
     assert!(!ran.output.contains("auth/callback"), "nothing is said of a remote server: {}", ran.output);
 
     assert_eq!(local_profile(&home).await["displayName"], "Alice Anderson");
+}
+
+#[tokio::test]
+async fn without_a_tenant_it_is_that_of_the_person_and_the_file_names_it() {
+    let home = Home::new().await;
+    let at = home.emulator().endpoints();
+    let file = home.path().join("fresh.toml").display().to_string();
+    let arguments = ["--config", &file, "--authority", &at.authority, "--graph-url", &at.graph, "--yes"];
+    let ran = setup_as(&home, ALICE, &arguments).await;
+    ran.succeeded();
+    let signed_in = format!("Signed in as {ALICE} in the tenant {}.", at.tenant_id);
+    assert!(ran.output.contains(&signed_in), "{}", ran.output);
+    assert_eq!(setting(&home, "tenant-id"), at.tenant_id);
+    assert_eq!(local_profile(&home).await["displayName"], "Alice Anderson");
+    // The second run finds the tenant in the file.
+    home.emulator().control().clear_requests();
+    setup_as(&home, ALICE, &arguments).await.succeeded();
+    assert_eq!(writes(&home), [""; 0]);
 }
 
 #[tokio::test]
@@ -79,29 +94,7 @@ async fn a_remote_server_with_a_certificate_serves_after_setup_without_any_secre
     assert!(!ran.output.contains("still needs something"), "{}", ran.output);
     assert!(!ran.output.contains("PRIVATE KEY") && !ran.log.contains("PRIVATE KEY"));
 
-    // The test's server has a port of its own, which Entra ID does not look at.
-    let file = home.path().join("fresh.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let text: String =
-        text.lines().filter(|line| !line.starts_with("public-url")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(&file, text).unwrap();
-    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--store", "memory"]);
-    command.arg("--config").arg(&file);
-    let server = serve::Server::start(command).await;
-    let public_url = server.ready["public_url"].as_str().unwrap().to_owned();
-    let session = sign_in(&public_url, "/mcp", ALICE).await;
-    let answer = reqwest::Client::new()
-        .post(format!("{public_url}/mcp"))
-        .bearer_auth(&session.access_token)
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2025-06-18")
-        .json(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "getUserDetails", "arguments": {} } }))
-        .send()
-        .await
-        .unwrap();
-    let text = answer.text().await.unwrap();
-    assert!(text.contains("alice@contoso.example"), "{text}");
-    assert_eq!(server.end().await.0, Some(0));
+    calls_of_the_remote_server(&home, &[]).await;
 }
 
 #[tokio::test]
@@ -125,7 +118,9 @@ async fn a_federated_credential_is_trusted_afterwards_and_its_subject_is_repaire
     home.emulator().control().clear_requests();
     let ran = setup_as(&home, ALICE, &with(&fresh(&home), &trust("system:serviceaccount:mcp:entra-mcp"))).await;
     ran.succeeded();
-    assert!(ran.output.contains("federated credential (changed)"), "{}", ran.output);
+    let changed = "federated credential (changed): issuer https://kubernetes.fabrikam.example/, subject \
+                   system:serviceaccount:mcp:entra-mcp, audience api://AzureADTokenExchange";
+    assert!(ran.output.contains(changed), "{}", ran.output);
     assert_eq!(writes(&home).len(), 1, "{:?}", writes(&home));
 
     let token = entra_mcp_emulator::FederatedToken {

@@ -1,8 +1,8 @@
 //! What a second run does: nothing where all is well, and exactly what is wrong otherwise.
 
-use entra_mcp_emulator::Application;
+use entra_mcp_emulator::{Application, Endpoint};
 
-use super::{ADMIN, ALICE, answered, fresh, registered, setting, setup_as, with, writes};
+use super::{ADMIN, ALICE, answered, broker, fresh, registered, setting, setup_as, with, writes};
 use crate::host::commands::Home;
 
 const REMOTE: [&str; 4] = ["--public-url", "https://tools.contoso.example", "--local", "--grant-admin-consent"];
@@ -50,6 +50,13 @@ async fn a_dry_run_shows_the_requests_and_sends_none() {
     }
     assert!(ran.output.contains("Nothing was changed (--dry-run)."), "{}", ran.output);
     assert_eq!(writes(&home), [""; 0]);
+    // It could not have written anything either.
+    let said = "Sign in with an account that may read app registrations (permission Application.Read.All and \
+                DelegatedPermissionGrant.Read.All).";
+    assert!(ran.log.contains(said), "{}", ran.log);
+    let requests = home.emulator().control().requests(Endpoint::Authorize);
+    let asked: Vec<_> = requests.iter().filter_map(|request| request.query("scope")).collect();
+    assert!(!asked.is_empty() && asked.iter().all(|scope| !scope.contains("Write")), "{asked:?}");
     assert!(registered(&home, "entra-mcp").is_empty() && !home.path().join("fresh.toml").exists());
 }
 
@@ -58,8 +65,16 @@ async fn each_wrong_property_is_shown_and_repaired_by_one_request() {
     let home = complete().await;
     let [before] = registered(&home, "entra-mcp").try_into().expect("one registration");
     let control = home.emulator().control();
-    let cases: [(&str, fn(&mut Application)); 10] = [
-        ("redirect URI http://localhost (Mobile and desktop applications)", |app| app.public_redirect_uris.clear()),
+    let of_broker = format!("redirect URI {} (Mobile and desktop applications)", broker(&home));
+    let cases: [(&str, fn(&mut Application)); 12] = [
+        ("redirect URI http://localhost (Mobile and desktop applications)", |app| {
+            app.public_redirect_uris.retain(|uri| uri != "http://localhost");
+        }),
+        (&of_broker, |app| app.public_redirect_uris.retain(|uri| uri == "http://localhost")),
+        ("optional claim login_hint in ID tokens", |app| {
+            let claims = app.registration.optional_claims.as_mut().unwrap();
+            claims["idToken"].as_array_mut().unwrap().retain(|claim| claim["name"] != "login_hint");
+        }),
         ("Allow public client flows: Yes", |app| app.allow_public_client = false),
         ("redirect URI https://tools.contoso.example/auth/callback (Web)", |app| app.web_redirect_uris.clear()),
         ("requestedAccessTokenVersion 2", |app| app.access_token_version = 1),
@@ -93,8 +108,10 @@ async fn each_wrong_property_is_shown_and_repaired_by_one_request() {
         assert_eq!(writes(&home).len(), 1, "{part}: {:?}", writes(&home));
         let [after] = registered(&home, "entra-mcp").try_into().expect("one registration");
         let state = |app: &Application| {
+            let mut public_redirect_uris = app.public_redirect_uris.clone();
+            public_redirect_uris.sort();
             (
-                (app.public_redirect_uris.clone(), app.allow_public_client, app.web_redirect_uris.clone()),
+                (public_redirect_uris, app.allow_public_client, app.web_redirect_uris.clone()),
                 (app.access_token_version, app.scopes.len(), app.identifier_uris.clone()),
                 (app.roles.len(), app.group_claims, app.idtyp_for_applications, app.permissions.clone()),
             )

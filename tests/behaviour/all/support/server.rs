@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server with its store and its log in a folder.
+    /// Starts the server with its store and its log in a folder, which it works in.
     pub(crate) fn start(at: &Endpoints, folder: &Path, more: &[&str]) -> Self {
         Self::start_with(at, folder, more, &[])
     }
@@ -38,6 +38,7 @@ impl Server {
             .args(["--authority", &at.authority, "--graph-url", &at.graph])
             .args(store)
             .args(more)
+            .current_dir(folder)
             .env_clear()
             .env("HOME", folder)
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))

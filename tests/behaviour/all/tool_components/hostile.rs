@@ -1,13 +1,19 @@
 //! The tools of `tests/tools/components/hostile.rs`: each tries what has to be denied.
 
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy, Resolve};
 use serde_json::json;
 
 use super::*;
 use crate::support::tool_components::{HOSTILE, SOCKETS};
 
 const TOO_MUCH: usize = 10_000;
+
+/// In nanoseconds: the finest time that a tool sees.
+const MILLISECOND: u64 = 1_000_000;
 
 /// The hostile tools, the API that they may use, and its origin.
 async fn hostile(change: impl FnOnce(&mut ToolComponentSettings)) -> (Arc<ToolComponents>, Api, String) {
@@ -58,6 +64,57 @@ async fn requests_to_other_places_are_denied() {
         assert_eq!(report["refused"], "HttpRequestDenied", "{method}: {report}");
     }
     assert!(api.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_after_its_first_request_is_denied() {
+    let api = Api::default();
+    let origin = api.start().await.replace("127.0.0.1", "localhost");
+    let elsewhere = ["10.0.0.1", "169.254.169.254", "8.8.8.8", "::ffff:10.0.0.1"];
+    let answers: VecDeque<IpAddr> = ["127.0.0.1"].iter().chain(&elsewhere).map(|text| text.parse().unwrap()).collect();
+    let answers = Arc::new(Mutex::new(answers));
+    let left = Arc::clone(&answers);
+    let resolve: Resolve = Arc::new(move |name| {
+        assert_eq!(name, "localhost");
+        let next = answers.lock().unwrap().pop_front().expect("one look-up for each request");
+        Box::pin(std::future::ready(Ok(vec![SocketAddr::new(next, 0)])))
+    });
+    let http = OutboundHttp::new(OutboundPolicy::new([origin.as_str()]).unwrap(), None).unwrap().resolving(resolve);
+    let tools = Arc::new(builder().outbound(Arc::new(http)).load(vec![settings(HOSTILE, &origin)]).unwrap());
+    let url = json!({ "url": format!("{origin}/v1/last") });
+    assert_eq!(attack(&tools, "fetch", url.clone()).await["body"], "hello");
+    for address in elsewhere {
+        let report = attack(&tools, "fetch", url.clone()).await;
+        assert_eq!(report["refused"], "DestinationIpProhibited", "{address}: {report}");
+    }
+    assert_eq!((api.seen().len(), left.lock().unwrap().len()), (1, 0), "what is checked is what is used");
+}
+
+#[tokio::test]
+async fn many_requests_of_one_call_are_bounded_and_all_carry_its_token() {
+    let (tools, api, origin) = alone().await;
+    let report = attack(&tools, "fetch_many", json!({ "url": format!("{origin}/v1/hello"), "times": 400 })).await;
+    let answers = report["answers"].as_array().unwrap();
+    let refused = answers.iter().filter(|answer| answer["refused"] == "ConnectionLimitReached").count();
+    let sent = answers.iter().filter(|answer| answer["body"] == "hello").count();
+    assert_eq!(refused + sent, 400, "{report}");
+    assert!(refused > 0 && sent > 0, "{refused}");
+    let (seen, alices) = (api.seen(), Some(format!("Bearer {}", token_of("alice"))));
+    assert!(seen.len() == sent && seen.iter().all(|(_, _, token)| *token == alices), "{} of {sent}", seen.len());
+}
+
+#[tokio::test]
+async fn requests_that_are_dropped_take_no_place_from_later_ones() {
+    let (tools, api, origin) = alone().await;
+    let url = format!("{origin}/v1/hello");
+    for _ in 0..3 {
+        let report = attack(&tools, "abandon", json!({ "url": url, "times": 1000 })).await;
+        assert_eq!(report["started"], 1000, "{report}");
+    }
+    let report = attack(&tools, "fetch_many", json!({ "url": url, "times": 16 })).await;
+    assert!(report["answers"].as_array().unwrap().iter().all(|answer| answer["body"] == "hello"), "{report}");
+    let alices = Some(format!("Bearer {}", token_of("alice")));
+    assert!(api.seen().iter().all(|(_, _, token)| *token == alices));
 }
 
 #[tokio::test]
@@ -170,7 +227,12 @@ async fn there_are_no_variables_folders_input_or_fine_clocks() {
     assert!(!report.to_string().contains("\"found\":"), "{report}");
     assert_eq!(attack(&tools, "read_input", json!({})).await["text"], "");
     let report = attack(&tools, "clocks", json!({})).await;
-    assert!(report["smallest-step-nanoseconds"].as_u64().is_none_or(|step| step >= 1_000_000), "{report}");
+    assert_eq!(report["monotonic-resolution-nanoseconds"], MILLISECOND, "{report}");
+    let steps = report["steps-nanoseconds"].as_array().unwrap();
+    assert_eq!(steps.len(), 5);
+    for shown in steps.iter().chain([&report["wall-nanoseconds"]]) {
+        assert_eq!(shown.as_u64().unwrap() % MILLISECOND, 0, "{report}");
+    }
 }
 
 #[tokio::test]

@@ -176,6 +176,13 @@ async fn a_component_of_wasi_0_3_has_nothing_but_its_requests_and_the_configured
 }
 
 #[tokio::test]
+async fn a_component_of_wasi_0_3_sees_whole_milliseconds() {
+    let api = Api::default();
+    let tools = loaded(settings(HTTP_SERVICE, &api.start().await));
+    assert_coarse(&served(&tools, HTTP_SERVICE, "alice", "clocks", json!({})).await);
+}
+
+#[tokio::test]
 async fn a_component_of_wasi_0_3_that_runs_away_is_ended() {
     let api = Api::default();
     let limits = ToolComponentSettings {

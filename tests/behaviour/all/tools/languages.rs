@@ -181,6 +181,8 @@ async fn callers_of_three_languages_at_the_same_time_never_get_each_others_answe
     together(30, 5).await;
 }
 
+// Without the target for components, it cannot be run at all.
+#[cfg(not(given_test_tools))]
 #[ignore = "load: run with --ignored load"]
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_ten_thousand_calls_in_three_languages_each_get_their_own_answer() {

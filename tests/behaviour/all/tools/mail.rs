@@ -23,6 +23,8 @@ use crate::support::tool_components;
 const ALICE: &str = "alice@contoso.example";
 const BOB: &str = "bob@contoso.example";
 const LIST_MAIL: &str = "list_mail";
+/// The destination of [`configuration`], as a flag.
+const GRANT: &str = "https://graph.microsoft.com=Mail.Read";
 
 /// Callers that call at the same time.
 const CALLERS: usize = 200;
@@ -225,19 +227,62 @@ async fn over_standard_input_the_same_file_reads_the_mail_of_the_person_who_sign
     fs::write(&config, format!("{settings}{}", configuration(tool_components::MAIL))).unwrap();
     assert!(file.is_file());
 
-    let mut command = home.program(&["stdio"]);
+    assert_own(&list_mail_over_stdio(&home, &[]).await, ALICE);
+}
+
+#[tokio::test]
+async fn over_standard_input_flags_alone_let_a_file_read_the_mail_of_the_person_who_signed_in() {
+    let home = Home::new().await;
+    let login = home.run_with_person(&["login"]).await;
+    assert!(login.status.success(), "{login:?}");
+    let file = tool_components::file(tool_components::MAIL).display().to_string();
+    let granted = list_mail_over_stdio(&home, &["--tools", &file, "--egress", GRANT]).await;
+    assert_own(&granted, ALICE);
+    let denied = list_mail_over_stdio(&home, &["--tools", &file]).await;
+    assert_eq!(denied["result"]["isError"], true, "{denied}");
+}
+
+#[tokio::test]
+async fn what_flags_grant_is_all_that_a_tool_of_a_flag_may_do() {
+    let file = tool_components::file(tool_components::MAIL).display().to_string();
+    let both = ["--token-mode", "both", "--required-scope", "Mcp.Access"];
+    let with = |flags: &[&str]| {
+        let flags: Vec<String> = [&both[..], flags].concat().into_iter().map(str::to_owned).collect();
+        async move { Site::new(|_| flags).await }
+    };
+    let http = reqwest::Client::new();
+    let granted = with(&["--tools", &file, "--egress", GRANT]).await;
+    let session = sign_in(granted.server.public_url(), "/mcp", ALICE).await.access_token;
+    for token in [session.clone(), bearer(&granted.emulator, ALICE).await] {
+        let (status, answer) = call(&http, &granted, "/mcp", &token, LIST_MAIL).await;
+        assert_eq!(status, 200, "{answer}\n{}", granted.server.log());
+        assert_own(&answer, ALICE);
+    }
+    let (_, answer) = call(&http, &granted, "/mcp", &session, "read_profile").await;
+    assert_eq!(answer["result"]["structuredContent"]["graph"]["status"], 403, "{answer}");
+
+    let bare = with(&["--tools", &file]).await;
+    let session = sign_in(bare.server.public_url(), "/mcp", ALICE).await.access_token;
+    bare.emulator.control().clear_requests();
+    let (status, answer) = call(&http, &bare, "/mcp", &session, LIST_MAIL).await;
+    assert_eq!((status, &answer["result"]["isError"]), (200, &json!(true)), "{answer}");
+    assert_eq!(bare.emulator.control().request_count(Endpoint::GraphMessages), 0);
+}
+
+/// Serves one client with these flags, and calls the tool. The answer.
+async fn list_mail_over_stdio(home: &Home, flags: &[&str]) -> Value {
+    let mut command = home.program(&[&["stdio"][..], flags].concat());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut lines = BufReader::new(output).lines();
     let message = modern("tools/call", json!({ "name": LIST_MAIL, "arguments": { "top": 5 } }), json!({}));
     input.write_all(format!("{message}\n").as_bytes()).await.unwrap();
-    let answer = loop {
+    loop {
         let line = soon(lines.next_line()).await.expect("the server answers").unwrap().expect("the server goes on");
         let message: Value = serde_json::from_str(&line).unwrap();
         if message["id"] == 1 {
-            break message;
+            return message;
         }
-    };
-    assert_own(&answer, ALICE);
+    }
 }

@@ -40,7 +40,8 @@ async fn five_lines_protect_a_server_and_the_start_says_that_its_tools_are_open(
     let [protected, _]: [String; 2] = configurations().try_into().expect("the page has two configurations");
     assert_eq!(protected.lines().count(), 5, "{protected}");
     let site = started(here(&protected, &behind.url())).await;
-    site.log_with("every caller that is let in may use every tool, resource and prompt of crm").await;
+    let all = "every tool, every resource and every prompt of crm";
+    site.log_with(&format!("every person and application that is let in, but no AI agent, may use {all}")).await;
 
     let (status, _) = site.call_tool("/mcp", None, "read_record", &[]).await;
     assert_eq!(status, 401);

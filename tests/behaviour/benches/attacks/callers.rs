@@ -1,152 +1,156 @@
-//! Attacks 6 to 8: a single signed-in caller takes all event streams, all of Graph, or all of the audit trail.
+//! Attacks 6 and 8: a single signed-in caller takes all event streams, or all of the audit trail.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::good::Good;
-use crate::site::{Door, MODERN, Site, call, here};
-use crate::{Crowd, again, play, until};
+use crate::report::{Attack, Finding, Report};
+use crate::site::{BOB, Door, From, Origin, Site, WITH_BATCHES, legacy_call, status_of};
+use crate::tally::Tally;
+use crate::{Crowd, again, until};
 
-/// The last parts of their addresses.
-const GOOD: u8 = 200;
-const ATTACKER: u8 = 2;
-const BOB: &str = "bob@contoso.example";
-const ALICE: &str = "alice@contoso.example";
+/// Good clients: people whose sign-in needs nothing but a password.
+const OTHERS: [&str; 4] =
+    ["alice@contoso.example", "olga@contoso.example", "sara@contoso.example", "admin@contoso.example"];
 
-/// Streams that the server holds open, and of these for one client of one person.
+/// Streams that the server holds open, and of these for one person.
 const STREAMS: usize = 64;
 const STREAMS_OF_ONE: usize = 16;
+/// Client ids of that person.
+const CLIENTS: usize = 4;
+/// Before a stream that was refused, or has ended, is opened again.
+const STREAM_PAUSE: Duration = Duration::from_millis(500);
 
-pub(crate) async fn event_streams() {
-    let site = Site::start(&["--max-instances", "160"]).await;
-    let good = Good::streaming(&site.sign_in("", ALICE).await, here(GOOD));
-    let mut sessions = Vec::new();
-    for _ in 0..STREAMS / STREAMS_OF_ONE {
-        sessions.push(site.sign_in("", BOB).await.access_token);
+pub(crate) async fn event_streams(report: &mut Report) {
+    for origin in Origin::BOTH {
+        let (site, tally) = (Site::start(origin).await, Arc::<Tally>::default());
+        let mut tokens = Vec::new();
+        for username in OTHERS {
+            tokens.push(site.sign_in("", username).await.access_token);
+        }
+        let good = Good::streaming(tokens, origin);
+        let mut sessions = Vec::new();
+        for _ in 0..CLIENTS {
+            sessions.push(site.sign_in("", BOB).await.access_token);
+        }
+        let attackers = origin.attackers();
+        let begin = async |crowd: &mut Crowd| {
+            for number in 0..STREAMS {
+                let (door, token) = (site.door(), sessions[number % sessions.len()].clone());
+                let (from, tally) = (attackers[number % attackers.len()], Arc::clone(&tally));
+                crowd.spawn(async move { again(|| hold(&door, from, &token, &tally)).await });
+            }
+            until(|| tally.answered() >= STREAMS).await;
+        };
+        let found = async || {
+            let left = format!("one person holds {} of {STREAMS} streams now", tally.held());
+            Finding::new(left)
+                .needs(tally.most_held() >= STREAMS_OF_ONE, "the person held fewer streams than it may")
+                .promises(tally.most_held() <= STREAMS_OF_ONE, "one person held more streams than it may")
+        };
+        let name = format!("6. one person opens {STREAMS} event streams with {CLIENTS} client ids, {origin}");
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
     }
-    let (asked, open) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let begin = async |crowd: &mut Crowd| {
-        for number in 0..STREAMS {
-            let (door, token) = (site.door(), sessions[number % sessions.len()].clone());
-            let (asked, open) = (Arc::clone(&asked), Arc::clone(&open));
-            crowd.spawn(async move {
-                let opened = hold(&door, &token, &asked).await;
-                open.fetch_add(usize::from(opened.is_some()), Ordering::Relaxed);
-                std::future::pending::<()>().await;
-                drop(opened);
-            });
+}
+
+/// Opens an event stream, and reads it to its end.
+async fn hold(door: &Door, from: From, token: &str, tally: &Arc<Tally>) {
+    tally.begin();
+    match door.connect(from).await {
+        None => tally.answer("streams", None),
+        Some(mut stream) => {
+            let lines = format!("accept: text/event-stream\r\nauthorization: Bearer {token}\r\n");
+            let _ = stream.write_all(door.head(from, "GET /sse", &lines).as_bytes()).await;
+            let mut answer = vec![0; 4096];
+            let mut length = stream.read(&mut answer).await.unwrap_or(0);
+            let status = status_of(&answer[..length]);
+            tally.answer("streams", status);
+            let _held = (status == Some(200)).then(|| tally.hold());
+            while status == Some(200) && length > 0 {
+                length = stream.read(&mut answer).await.unwrap_or(0);
+            }
         }
-        until(|| asked.load(Ordering::Relaxed) >= STREAMS).await;
-    };
-    let left = async || format!("one person held {} of {STREAMS} streams", open.load(Ordering::Relaxed));
-    let name = format!("6. one person opens {STREAMS} event streams with {} client ids", STREAMS / STREAMS_OF_ONE);
-    play(&name, &site, &good, begin, left).await;
+    }
+    tokio::time::sleep(STREAM_PAUSE).await;
 }
 
-/// Opens an event stream. `None`: it was refused.
-async fn hold(door: &Door, token: &str, asked: &AtomicUsize) -> Option<tokio::net::TcpStream> {
-    let mut stream = door.connect(here(ATTACKER)).await?;
-    let lines = format!("accept: text/event-stream\r\nauthorization: Bearer {token}\r\n");
-    let _ = stream.write_all(door.head(here(ATTACKER), "GET /sse", &lines).as_bytes()).await;
-    let mut answer = vec![0; 4096];
-    let length = stream.read(&mut answer).await.unwrap_or(0);
-    asked.fetch_add(1, Ordering::Relaxed);
-    answer[..length].starts_with(b"HTTP/1.1 200").then_some(stream)
-}
+/// Bytes of an audit file, and how many are kept besides: a small copy of the usual 64 MiB and ten, with room for the calls
+/// of the good client and for fewer denied calls than are sent.
+const AUDIT_BYTES: &str = "131072";
+const AUDIT_KEPT: &str = "2";
+/// Denied calls in one batch, and batches at the same time.
+const BATCH: usize = 20;
+const SENDERS: usize = 8;
+/// Batches to begin with: a thousand denied calls.
+const BATCHES: usize = 50;
+/// Of these, batches that are answered: those of the 600 calls that a caller may send in a minute, but for what batches use
+/// up that are refused halfway.
+const ANSWERED: usize = 22;
+/// Records of them: sixty in a quarter of an hour, and some that say how many more there were.
+const MOST_RECORDS: usize = 70;
+/// Before the next batch, once there were enough.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Calls in one batch, and batches at the same time.
-const BATCH: usize = 100;
-const BATCHES: usize = 8;
-
-pub(crate) async fn batches() {
-    let site = Site::start(&["--profile-cache-seconds", "0"]).await;
-    let good = Good::calling(&site, here(GOOD)).await;
-    let token = site.sign_in("/mcp", BOB).await.access_token;
-    let calls: Vec<_> = (0..BATCH)
-        .map(|id| {
-            let params = json!({ "name": "getUserDetails", "arguments": {} });
-            json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })
+pub(crate) async fn denied_calls(report: &mut Report) {
+    for origin in Origin::BOTH {
+        let tally = Arc::<Tally>::default();
+        let site = Site::with(origin, |folder| {
+            let audit = folder.join("audit.jsonl").display().to_string();
+            let arguments = ["--audit-file", &audit, "--audit-max-bytes", AUDIT_BYTES, "--audit-keep", AUDIT_KEPT];
+            arguments.map(str::to_owned).into()
         })
-        .collect();
-    let (batch, sent, accepted) = (Value::Array(calls), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let graph = || site.emulator.control().request_count(entra_mcp_emulator::Endpoint::GraphMe);
-    let begin = async |crowd: &mut Crowd| {
-        for _ in 0..BATCHES {
-            let (door, token, batch) = (site.door(), token.clone(), batch.clone());
-            let (sent, accepted) = (Arc::clone(&sent), Arc::clone(&accepted));
-            crowd.spawn(async move {
-                again(|| async {
-                    let status = door.post_message(here(ATTACKER), &token, "2025-03-26", &batch).await;
-                    accepted.fetch_add(usize::from(status == Some(200)), Ordering::Relaxed);
-                    sent.fetch_add(1, Ordering::Relaxed);
-                })
-                .await;
-            });
-        }
-        until(|| sent.load(Ordering::Relaxed) >= BATCHES).await;
-    };
-    let left = async || {
-        let (accepted, sent) = (accepted.load(Ordering::Relaxed), sent.load(Ordering::Relaxed));
-        format!("{accepted} of {sent} batches of {BATCH} calls were accepted; Graph had {} requests in all", graph())
-    };
-    play(&format!("7. {BATCHES} batches of {BATCH} calls at a time, one person"), &site, &good, begin, left).await;
+        .await;
+        let good = Good::calling(&site, origin).await;
+        let token = site.sign_in("/mcp", BOB).await.access_token;
+        let begun = records(&site.path(""), "session.created").len();
+        // The rule of the tool wants a role that Bob has not.
+        let calls: Vec<_> = (0..BATCH).map(|id| legacy_call(id, "findUser")).collect();
+        let (attackers, batch) = (origin.attackers(), Value::Array(calls));
+        let begin = async |crowd: &mut Crowd| {
+            for sender in 0..SENDERS {
+                let (door, token, batch) = (site.door(), token.clone(), batch.clone());
+                let (from, tally) = (attackers[sender % attackers.len()], Arc::clone(&tally));
+                crowd.spawn(async move {
+                    again(|| async {
+                        tally.begin();
+                        tally.answer("batches", door.post_message(from, &token, WITH_BATCHES, &batch).await);
+                        if tally.begun() >= BATCHES {
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                    })
+                    .await;
+                });
+            }
+            until(|| tally.answered() >= BATCHES).await;
+        };
+        let found = async || {
+            let still = records(&site.path(""), "session.created").len();
+            let denied = records(&site.path(""), "tool.denied").len();
+            let answered = tally.with("batches", 200);
+            let left = format!(
+                "{} calls were denied, and {denied} records say so; of {begun} records of sign-ins, {still} are left",
+                answered * BATCH
+            );
+            Finding::new(left)
+                .needs(answered >= ANSWERED, "fewer batches were answered than a caller may send")
+                .needs(denied > 0, "no call was denied")
+                .promises(denied <= MOST_RECORDS, "one caller's denied calls fill the records")
+                .promises(still == begun, "older records were rotated away")
+        };
+        let name = format!("8. batches of {BATCH} calls that are denied, one person, {origin}");
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
+    }
 }
 
-/// Bytes of an audit file, and how many are kept besides: a small copy of the usual 64 MiB and ten.
-const AUDIT_BYTES: &str = "65536";
-const AUDIT_KEPT: usize = 2;
-/// Denied calls that are sent.
-const DENIED: usize = 1_000;
-
-pub(crate) async fn denied_calls() {
-    let site = Site::with(|folder| {
-        let rules = folder.path().join("access.toml");
-        std::fs::write(&rules, "[[access]]\ntool = \"getUserDetails\"\nkinds = [\"user\"]\n").unwrap();
-        let audit = folder.path().join("audit.jsonl");
-        let kept = AUDIT_KEPT.to_string();
-        let arguments = [
-            "--access-file",
-            &rules.display().to_string(),
-            "--audit-file",
-            &audit.display().to_string(),
-            "--audit-max-bytes",
-            AUDIT_BYTES,
-            "--audit-keep",
-            &kept,
-        ];
-        arguments.map(str::to_owned).into()
-    })
-    .await;
-    let good = Good::calling(&site, here(GOOD)).await;
-    let token = site.sign_in("/mcp", BOB).await.access_token;
-    let files = || {
-        let audit = std::fs::read_dir(site.path("")).unwrap().filter_map(|file| Some(file.ok()?.path()));
-        let audit = audit.filter(|path| path.to_string_lossy().contains("audit.jsonl"));
-        audit.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>()
-    };
-    let begun = |files: &[String]| files.iter().map(|text| text.matches("\"session.created\"").count()).sum::<usize>();
-    let before = begun(&files());
-    let sent = Arc::<AtomicUsize>::default();
-    let begin = async |crowd: &mut Crowd| {
-        for _ in 0..BATCHES {
-            let (door, token, sent) = (site.door(), token.clone(), Arc::clone(&sent));
-            crowd.spawn(async move {
-                for _ in 0..DENIED / BATCHES {
-                    let _ = door.post_message(here(ATTACKER), &token, MODERN, &call("findUser")).await;
-                    sent.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        until(|| sent.load(Ordering::Relaxed) >= DENIED).await;
-    };
-    let left = async || {
-        let files = files();
-        let denied: usize = files.iter().map(|text| text.matches("\"tool.denied\"").count()).sum();
-        let still = begun(&files);
-        format!("of {before} records of sign-ins, {still} are left; {denied} records of {DENIED} denied calls are kept")
-    };
-    play(&format!("8. {DENIED} calls that are denied, one person"), &site, &good, begin, left).await;
+/// The audit records in a folder about an event.
+fn records(folder: &Path, event: &str) -> Vec<Value> {
+    let files = std::fs::read_dir(folder).unwrap().filter_map(|file| Some(file.ok()?.path()));
+    let files = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("audit.jsonl"));
+    let texts: Vec<_> = files.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
+    let records = texts.iter().flat_map(|text| text.lines()).filter_map(|line| serde_json::from_str(line).ok());
+    records.filter(|record: &Value| record["event"] == event).collect()
 }

@@ -1,113 +1,60 @@
 //! Attack 5: client ids whose documents never come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-
-use crate::certificate;
 use crate::good::Good;
-use crate::site::{BEHIND_A_PROXY, Site, behind, good_elsewhere};
-use crate::{Crowd, again, nothing, play, until};
+use crate::report::{Attack, Finding, Report};
+use crate::site::{Origin, Site};
+use crate::tally::Tally;
+use crate::web_site::{self, REDIRECT, WebSites};
+use crate::{Crowd, again, until};
 
-const REDIRECT: &str = "https://client.example/callback";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-/// As many as are fetched at the same time.
-const HANGING: usize = 16;
+/// Attackers: as many as there are fetches at the same time.
+const ATTACKERS: usize = 16;
+/// What the server lets of them hang: two documents of each of four addresses, eight of a /56.
+const HANGING: usize = 8;
+/// Sites of the attackers: four documents of one site are fetched at the same time.
+const SITES: usize = 4;
+/// Before an attacker whose document was not fetched asks again. Each address causes twenty fetches in a minute, and those
+/// that are refused for want of a place count: with a shorter pause, less would hang.
+const PAUSE: Duration = Duration::from_secs(2);
 
-/// A web site with a certificate for `localhost`. `/client…` is a document; all else never ends.
-struct WebSite {
-    port: u16,
-    certificate: String,
-    hanging: Arc<AtomicUsize>,
-}
-
-impl WebSite {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (acceptor, certificate) = certificate::for_localhost();
-        let hanging = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&hanging);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, counted) = (acceptor.clone(), Arc::clone(&counted));
-                tokio::spawn(async move {
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                    let mut request = vec![0; 4096];
-                    let length = stream.read(&mut request).await.unwrap_or(0);
-                    let request = String::from_utf8_lossy(&request[..length]).into_owned();
-                    let path = request.split(' ').nth(1).unwrap_or_default();
-                    if !path.starts_with("/client") {
-                        counted.fetch_add(1, Ordering::Relaxed);
-                        let _ = stream.read(&mut [0; 1]).await;
-                        return;
-                    }
-                    let body = json!({
-                        "client_id": format!("https://localhost:{port}{path}"),
-                        "client_name": "Client",
-                        "redirect_uris": [REDIRECT],
-                    });
-                    let body = body.to_string();
-                    // Good for no time, so that it is fetched each time.
-                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store";
-                    let answer = format!("{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                    let _ = stream.write_all(answer.as_bytes()).await;
-                    let _ = stream.shutdown().await;
+pub(crate) async fn hanging(report: &mut Report) {
+    for origin in Origin::BOTH {
+        let tally = Arc::<Tally>::default();
+        let sites = WebSites::start(SITES + 1, &tally).await;
+        let site = Site::with(origin, |folder| sites.arguments(folder)).await;
+        let (honest, evil) = sites.hosts.split_first().unwrap();
+        let good = Good::consenting(honest.clone(), origin);
+        let attackers = origin.attackers();
+        let begin = async |crowd: &mut Crowd| {
+            for number in 0..ATTACKERS {
+                let (door, from) = (site.door(), attackers[number % attackers.len()]);
+                let (tally, host) = (Arc::clone(&tally), evil[number % evil.len()].clone());
+                let target = web_site::authorization(&host, &web_site::hanging(number), REDIRECT, "s");
+                crowd.spawn(async move {
+                    again(|| async {
+                        tally.begin();
+                        let asked = tokio::time::Instant::now();
+                        let answer = door.ask(from, &format!("GET {target}"), "", "").await;
+                        tally.answer("documents", answer.map(|(status, _)| status));
+                        if asked.elapsed() < PAUSE {
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                    })
+                    .await;
                 });
             }
-        });
-        Self { port, certificate, hanging }
+            until(|| tally.begun() >= ATTACKERS && tally.held() >= HANGING).await;
+        };
+        let found = async || {
+            let left = format!("{} documents hang now, {} at a time at most", tally.held(), tally.most_held());
+            Finding::new(left)
+                .needs(tally.most_held() >= HANGING, "fewer documents hung than an address or a /56 may have")
+                .promises(tally.most_held() < ATTACKERS, "the attackers had all places")
+        };
+        let name = format!("5. {ATTACKERS} documents that never come, of {SITES} sites, {origin}");
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
     }
-
-    fn host(&self) -> String {
-        format!("localhost:{}", self.port)
-    }
-}
-
-/// The authorization request of a client with a document.
-fn target(host: &str, path: &str) -> String {
-    let query = [
-        ("response_type", "code"),
-        ("client_id", &format!("https://{host}{path}")),
-        ("redirect_uri", REDIRECT),
-        ("state", "s"),
-        ("code_challenge", CHALLENGE),
-        ("code_challenge_method", "S256"),
-    ];
-    format!("/authorize?{}", url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish())
-}
-
-pub(crate) async fn hanging() {
-    let (evil, honest) = (WebSite::start().await, WebSite::start().await);
-    let site = Site::with(|folder| {
-        let roots = folder.path().join("roots.pem");
-        std::fs::write(&roots, format!("{}{}", evil.certificate, honest.certificate)).unwrap();
-        let mut arguments: Vec<_> = BEHIND_A_PROXY.iter().map(|argument| (*argument).to_owned()).collect();
-        arguments.extend(["--ca-file".to_owned(), roots.display().to_string()]);
-        arguments.extend(["--rate-limit".to_owned(), "authorize=10000/15m".to_owned()]);
-        for host in [evil.host(), honest.host()] {
-            arguments.extend(["--client-metadata-allow".to_owned(), host]);
-        }
-        arguments
-    })
-    .await;
-    let good = Good::consenting(target(&honest.host(), "/client"), good_elsewhere());
-    let attacker = behind("203.0.113.66".parse().unwrap());
-    let begin = async |crowd: &mut Crowd| {
-        for number in 0..HANGING {
-            let (door, target) = (site.door(), target(&evil.host(), &format!("/hang/{number}")));
-            crowd.spawn(async move {
-                again(|| async {
-                    let _ = door.ask(attacker, &format!("GET {target}"), "", "").await;
-                })
-                .await;
-            });
-        }
-        // Bounds may let fewer of them hang.
-        until(|| evil.hanging.load(Ordering::Relaxed) >= HANGING).await;
-    };
-    play(&format!("5. {HANGING} documents that never come, one address"), &site, &good, begin, nothing).await;
 }

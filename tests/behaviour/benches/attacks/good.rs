@@ -1,41 +1,50 @@
 //! The good client: it asks for something it is entitled to, from elsewhere, again and again.
+//!
+//! It has a thread of its own, so that its figures are those of the server and not of the attackers beside it.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Builder;
 use tokio::sync::Mutex;
 
 use crate::session::Session;
-use crate::site::{Door, From, MODERN, Site, call};
+use crate::site::{Door, From, MODERN, Origin, Site, call, status_of};
+use crate::web_site;
 
 /// Between two requests: a client, not a load. In all phases of an attack together, it stays below its own 600 calls a
 /// minute.
 const PAUSE: Duration = Duration::from_millis(25);
-/// Between two event streams: one counts until the server notices that it has ended, and a caller has sixteen.
-const STREAM_PAUSE: Duration = Duration::from_secs(1);
-/// Between two refreshes: an address has fifty in a quarter of an hour.
-const LONG_PAUSE: Duration = Duration::from_millis(300);
+/// Between two event streams: one counts for its person until the server forgets it, which may be later than the last
+/// phase. Each person has sixteen, and four of them take turns.
+const STREAM_PAUSE: Duration = Duration::from_millis(250);
+/// Between two documents: the server fetches 300 a minute, of good clients and attackers together.
+const DOCUMENT_PAUSE: Duration = Duration::from_millis(100);
 /// How long an event stream may take to begin.
 const STREAM_TIME: Duration = Duration::from_secs(10);
 
 pub(crate) struct Good {
-    from: From,
+    origin: Origin,
     wants: Wants,
+    /// Requests so far.
+    asked: AtomicUsize,
 }
 
 /// What it asks for.
 enum Wants {
     /// To call a tool.
     Call(String),
-    /// To refresh its tokens.
+    /// To refresh its tokens. Each time from another address: one has fifty requests in a quarter of an hour.
     Refresh(Box<Mutex<Session>>),
-    /// To be asked by the consent page.
+    /// To be asked by the consent page, each time for another client, by a person at another address: so each page costs
+    /// a document that is fetched. The host of the documents.
     Consent(String),
-    /// To open an event stream.
-    Stream(String),
+    /// To open an event stream, each time with the next token.
+    Stream(Vec<String>),
 }
 
 /// How it was served.
@@ -48,37 +57,53 @@ pub(crate) struct Phase {
 }
 
 impl Good {
-    pub(crate) async fn calling(site: &Site, from: From) -> Self {
+    pub(crate) async fn calling(site: &Site, origin: Origin) -> Self {
         let session = site.sign_in("/mcp", "alice@contoso.example").await;
-        Self { from, wants: Wants::Call(session.access_token) }
+        Self::new(origin, Wants::Call(session.access_token))
     }
 
-    pub(crate) fn refreshing(session: Session, from: From) -> Self {
-        Self { from, wants: Wants::Refresh(Box::new(Mutex::new(session))) }
+    pub(crate) fn refreshing(session: Session, origin: Origin) -> Self {
+        Self::new(origin, Wants::Refresh(Box::new(Mutex::new(session))))
     }
 
-    pub(crate) fn consenting(target: String, from: From) -> Self {
-        Self { from, wants: Wants::Consent(target) }
+    pub(crate) fn consenting(host: String, origin: Origin) -> Self {
+        Self::new(origin, Wants::Consent(host))
     }
 
-    pub(crate) fn streaming(session: &Session, from: From) -> Self {
-        Self { from, wants: Wants::Stream(session.access_token.clone()) }
+    pub(crate) fn streaming(tokens: Vec<String>, origin: Origin) -> Self {
+        Self::new(origin, Wants::Stream(tokens))
     }
 
-    pub(crate) async fn measure(&self, site: &Site, duration: Duration) -> Phase {
-        let (door, mut phase, end) = (site.door(), Phase::default(), Instant::now() + duration);
+    fn new(origin: Origin, wants: Wants) -> Self {
+        Self { origin, wants, asked: AtomicUsize::new(0) }
+    }
+
+    /// Blocks the thread: the attackers have others.
+    pub(crate) fn measure(&self, site: &Site, duration: Duration) -> Phase {
+        let door = site.door();
+        std::thread::scope(|threads| {
+            let measuring = threads.spawn(|| {
+                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(self.served(&door, duration))
+            });
+            measuring.join().unwrap()
+        })
+    }
+
+    async fn served(&self, door: &Door, duration: Duration) -> Phase {
+        let (mut phase, end) = (Phase::default(), Instant::now() + duration);
         while Instant::now() < end {
             let asked = Instant::now();
-            let status = self.ask(&door).await.unwrap_or(0);
+            let status = self.ask(door).await.unwrap_or(0);
             phase.latencies.push(asked.elapsed());
             match status {
                 200 => phase.succeeded += 1,
                 other => *phase.others.entry(other).or_default() += 1,
             }
             tokio::time::sleep(match self.wants {
-                Wants::Refresh(_) => LONG_PAUSE,
+                Wants::Consent(_) => DOCUMENT_PAUSE,
                 Wants::Stream(_) => STREAM_PAUSE,
-                Wants::Call(_) | Wants::Consent(_) => PAUSE,
+                Wants::Call(_) | Wants::Refresh(_) => PAUSE,
             })
             .await;
         }
@@ -87,13 +112,19 @@ impl Good {
     }
 
     async fn ask(&self, door: &Door) -> Option<u16> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        let another = self.origin.elsewhere(number);
         match &self.wants {
-            Wants::Call(token) => door.post_message(self.from, token, MODERN, &call("getUserDetails")).await,
-            Wants::Refresh(session) => refresh(door, self.from, &mut *session.lock().await).await,
-            Wants::Consent(target) => {
-                door.ask(self.from, &format!("GET {target}"), "", "").await.map(|(status, _)| status)
+            Wants::Call(token) => door.post_message(self.origin.good(), token, MODERN, &call("getUserDetails")).await,
+            Wants::Refresh(session) => refresh(door, another, &mut *session.lock().await).await,
+            Wants::Consent(host) => {
+                let target = web_site::authorization(host, &web_site::small(number), web_site::REDIRECT, "s");
+                door.ask(another, &format!("GET {target}"), "", "").await.map(|(status, _)| status)
             }
-            Wants::Stream(token) => tokio::time::timeout(STREAM_TIME, stream(door, self.from, token)).await.ok()?,
+            Wants::Stream(tokens) => {
+                let token = tokens.get(number % tokens.len())?;
+                tokio::time::timeout(STREAM_TIME, stream(door, another, token)).await.ok()?
+            }
         }
     }
 }
@@ -122,8 +153,7 @@ async fn stream(door: &Door, from: From, token: &str) -> Option<u16> {
         let mut buffer = [0; 4096];
         let length = connection.read(&mut buffer).await.ok()?;
         answer.extend_from_slice(&buffer[..length]);
-        let text = String::from_utf8_lossy(&answer);
-        let status: Option<u16> = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let (text, status) = (String::from_utf8_lossy(&answer), status_of(&answer));
         if length == 0 || status.is_some_and(|status| status != 200) || text.contains("sessionId=") {
             return status;
         }
@@ -131,12 +161,19 @@ async fn stream(door: &Door, from: From, token: &str) -> Option<u16> {
 }
 
 impl Phase {
+    /// By the nearest rank: of fewer than a hundred, the slowest.
     fn p99(&self) -> Duration {
-        self.latencies.get(self.latencies.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default()
+        let rank = (self.latencies.len() * 99).div_ceil(100);
+        self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    pub(crate) fn ratio(one: &Self, other: &Self) -> f64 {
-        one.p99().as_secs_f64() / other.p99().as_secs_f64().max(f64::MIN_POSITIVE)
+    /// How many times that of another phase the p99 is.
+    pub(crate) fn ratio(&self, other: &Self) -> f64 {
+        self.p99().as_secs_f64() / other.p99().as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    pub(crate) fn is_all_served(&self) -> bool {
+        self.succeeded > 0 && self.others.is_empty()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The server under attack, and a way to send it requests from any address.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use entra_mcp_emulator::{Builder, Emulator};
@@ -13,11 +14,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::server::Server;
 use crate::session::{self, Session};
 
+/// The signed-in caller that attacks.
+pub(crate) const BOB: &str = "bob@contoso.example";
+
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Declares every address of this machine a proxy: then `X-Forwarded-For` says who the client is.
-pub(crate) const BEHIND_A_PROXY: [&str; 2] = ["--trusted-proxy", "127.0.0.0/8"];
+const BEHIND_A_PROXY: [&str; 2] = ["--trusted-proxy", "127.0.0.0/8"];
 
 pub(crate) struct Site {
     pub(crate) emulator: Emulator,
@@ -33,27 +37,80 @@ pub(crate) struct From {
     forwarded: Option<IpAddr>,
 }
 
-/// 127.0.0.`last`.
-pub(crate) fn here(last: u8) -> From {
-    From { local: Ipv4Addr::new(127, 0, 0, last), forwarded: None }
+/// Where the attackers are, and who is elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The attackers connect to the server themselves.
+    FourIpv4,
+    /// The same behind a declared proxy.
+    FourIpv4Forwarded,
+    /// Behind a declared proxy: this machine has no such network.
+    One56,
+}
+
+impl Origin {
+    /// Those that the aim is about.
+    pub(crate) const BOTH: [Self; 2] = [Self::FourIpv4, Self::One56];
+
+    /// The addresses of the attackers: of a /56, one in each /64.
+    pub(crate) fn attackers(self) -> Vec<From> {
+        match self {
+            Self::FourIpv4 => (2..6).map(|last| here([0, 0, last])).collect(),
+            Self::FourIpv4Forwarded => (66..70).map(|last| behind(Ipv4Addr::new(203, 0, 113, last).into())).collect(),
+            Self::One56 => {
+                (0..=u8::MAX).map(|network| behind(format!("2001:db8:0:ab{network:02x}::1").parse().unwrap())).collect()
+            }
+        }
+    }
+
+    /// The address of the good client.
+    pub(crate) fn good(self) -> From {
+        self.elsewhere(0)
+    }
+
+    /// One of many addresses that are no attacker's.
+    pub(crate) fn elsewhere(self, number: usize) -> From {
+        let [.., high, low] = number.to_be_bytes();
+        match self {
+            Self::FourIpv4 => here([7, high, low]),
+            Self::FourIpv4Forwarded | Self::One56 => behind(Ipv4Addr::new(198, 18, high, low).into()),
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::FourIpv4 => &[],
+            Self::FourIpv4Forwarded | Self::One56 => &BEHIND_A_PROXY,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FourIpv4 => "four IPv4 addresses",
+            Self::FourIpv4Forwarded => "four IPv4 addresses behind a proxy",
+            Self::One56 => "one /56 of IPv6",
+        })
+    }
+}
+
+/// On this machine.
+fn here([b, c, d]: [u8; 3]) -> From {
+    From { local: Ipv4Addr::new(127, b, c, d), forwarded: None }
 }
 
 /// Elsewhere, behind the proxy.
-pub(crate) fn behind(address: IpAddr) -> From {
+fn behind(address: IpAddr) -> From {
     From { local: Ipv4Addr::LOCALHOST, forwarded: Some(address) }
 }
 
-/// An address in the `number`th /64 of one /56.
-pub(crate) fn in_one_56(number: u8) -> From {
-    behind(format!("2001:db8:0:ab{number:02x}::1").parse().unwrap())
-}
-
-/// The address of the good client behind the proxy.
-pub(crate) fn good_elsewhere() -> From {
-    behind(Ipv4Addr::new(198, 51, 100, 7).into())
-}
-
 impl From {
+    /// What the server should take for the address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.forwarded.unwrap_or(self.local.into())
+    }
+
     /// The line of the header that the proxy adds.
     fn line(&self) -> String {
         self.forwarded.map_or_else(String::new, |address| format!("x-forwarded-for: {address}\r\n"))
@@ -61,15 +118,18 @@ impl From {
 }
 
 impl Site {
-    pub(crate) async fn start(arguments: &[&str]) -> Self {
-        Self::with(|_| arguments.iter().map(|argument| (*argument).to_owned()).collect()).await
+    /// A server with its default settings.
+    pub(crate) async fn start(origin: Origin) -> Self {
+        Self::with(origin, |_| Vec::new()).await
     }
 
-    pub(crate) async fn with(arguments: impl FnOnce(&TempDir) -> Vec<String>) -> Self {
-        let emulator = Builder::new().start().await.unwrap();
+    /// A server with arguments that may name files in its folder.
+    pub(crate) async fn with(origin: Origin, arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let starting = crate::world().spawn(async { Builder::new().start().await.unwrap() });
+        let emulator = starting.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let arguments = arguments(&folder);
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let more = arguments(folder.path());
+        let arguments: Vec<_> = origin.arguments().iter().copied().chain(more.iter().map(String::as_str)).collect();
         let server = Server::start(emulator.endpoints(), folder.path(), &arguments);
         let callback = server.at("/auth/callback");
         let client = emulator.endpoints().confidential_client_id.clone();
@@ -127,8 +187,7 @@ impl Door {
             let mut answer = Vec::new();
             // A connection may be reset after the answer.
             let _ = stream.read_to_end(&mut answer).await;
-            let answer = String::from_utf8_lossy(&answer).into_owned();
-            Some((answer.split(' ').nth(1)?.parse().ok()?, answer))
+            Some((status_of(&answer)?, String::from_utf8_lossy(&answer).into_owned()))
         };
         tokio::time::timeout(PATIENCE, asking).await.ok()?
     }
@@ -153,8 +212,14 @@ impl Door {
     }
 }
 
-/// The current version of MCP.
+/// The status of an answer that has begun.
+pub(crate) fn status_of(answer: &[u8]) -> Option<u16> {
+    std::str::from_utf8(answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
+}
+
+/// The current version of MCP, and the one that has batches.
 pub(crate) const MODERN: &str = "2026-07-28";
+pub(crate) const WITH_BATCHES: &str = "2025-03-26";
 
 /// A call of a tool.
 pub(crate) fn call(tool: &str) -> Value {
@@ -172,4 +237,9 @@ pub(crate) fn call(tool: &str) -> Value {
             },
         },
     })
+}
+
+/// A call of a tool without arguments, as it may be part of a batch.
+pub(crate) fn legacy_call(id: usize, tool: &str) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool, "arguments": {} } })
 }

@@ -1,135 +1,135 @@
-//! Attacks 3, 4 and 9: strangers lock users out of a client, fill the store, and hide where they are.
+//! Attacks 3 and 9: strangers lock users out of a client, and hide where they are.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::good::Good;
-use crate::site::{BEHIND_A_PROXY, Door, From, MODERN, Site, behind, call, good_elsewhere, in_one_56};
-use crate::{Crowd, play, until};
+use crate::report::{Attack, Finding, Report};
+use crate::site::{Door, From, MODERN, Origin, Site, call};
+use crate::tally::Tally;
+use crate::{Crowd, until};
 
-/// /64s that attack, all in one /56.
-const NETWORKS: u8 = 128;
-/// Requests to `/token` that one address may send in a quarter of an hour.
-const EACH: usize = 50;
-/// Tasks that send them.
-const SENDERS: u8 = 16;
+/// Requests after which the attackers slow down: more than were enough to use up what a client id had, 5,000 in a quarter
+/// of an hour.
+const REFRESHES: usize = 6_400;
+/// Of these, requests that come as far as the client id: hardly fewer than fifty of each of four addresses, or two hundred
+/// of a /56, which is what they may send in a quarter of an hour.
+const LOOKED_AT: usize = 180;
+/// Attackers, and the pause between two requests of each once there were enough: it leaves a bound used up.
+const SENDERS: usize = 16;
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes of a redirect URI, of which a registration may have 32: as much as is admitted.
-const URI_BYTES: usize = 900;
-const URIS: usize = 32;
-/// Registrations that one address may send in an hour.
-const REGISTRATIONS: usize = 20;
-const REGISTERING: u8 = 32;
-
-pub(crate) async fn client_lock_out() {
-    let site = Site::start(&BEHIND_A_PROXY).await;
-    let session = site.sign_in("/mcp", "alice@contoso.example").await;
-    let client_id = session.client_id.clone();
-    let good = Good::refreshing(session, good_elsewhere());
-    let sent = Arc::<AtomicUsize>::default();
-    let begin = async |crowd: &mut Crowd| {
-        for sender in 0..SENDERS {
-            let (door, client_id, sent) = (site.door(), client_id.clone(), Arc::clone(&sent));
-            crowd.spawn(async move {
-                for _ in 0..EACH {
-                    for network in (sender..NETWORKS).step_by(usize::from(SENDERS)) {
-                        made_up_refresh(&door, in_one_56(network), &client_id).await;
-                        sent.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        until(|| sent.load(Ordering::Relaxed) >= usize::from(NETWORKS) * EACH).await;
-    };
-    let name = format!("3. made-up refresh tokens for the client of others, {NETWORKS} /64s of one /56");
-    let left = async || format!("{} requests were sent for the client id", sent.load(Ordering::Relaxed));
-    play(&name, &site, &good, begin, left).await;
-}
-
-async fn made_up_refresh(door: &Door, from: From, client_id: &str) {
-    let form = [("grant_type", "refresh_token"), ("client_id", client_id), ("refresh_token", "made-up")];
-    let _ = door.post_form(from, "/token", &form).await;
-}
-
-pub(crate) async fn store_growth() {
-    let site = Site::start(&BEHIND_A_PROXY).await;
-    let good = Good::calling(&site, good_elsewhere()).await;
-    let uris: Vec<_> = (0..URIS).map(|n| format!("https://evil.example/{n}/{}", "x".repeat(URI_BYTES))).collect();
-    let body = json!({ "redirect_uris": uris, "token_endpoint_auth_method": "none" }).to_string();
-    let (before, registered, sent) = (site.stored(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let begin = async |crowd: &mut Crowd| {
-        for network in 0..REGISTERING {
-            let (door, body) = (site.door(), body.clone());
-            let (registered, sent) = (Arc::clone(&registered), Arc::clone(&sent));
-            crowd.spawn(async move {
-                for _ in 0..REGISTRATIONS {
-                    let lines = "content-type: application/json\r\n";
-                    let answer = door.ask(in_one_56(network), "POST /register", lines, &body).await;
-                    registered
-                        .fetch_add(usize::from(answer.is_some_and(|(status, _)| status == 201)), Ordering::Relaxed);
-                    sent.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        until(|| sent.load(Ordering::Relaxed) >= usize::from(REGISTERING) * REGISTRATIONS).await;
-    };
-    let left = async || {
-        format!(
-            "{} of {} registrations of {} bytes were stored; the store grew by {} KiB",
-            registered.load(Ordering::Relaxed),
-            sent.load(Ordering::Relaxed),
-            body.len(),
-            site.stored().saturating_sub(before) / 1024
-        )
-    };
-    let name = format!("4. the largest registrations, {REGISTERING} /64s of one /56");
-    play(&name, &site, &good, begin, left).await;
-}
-
-/// A client whose address a proxy appends to `X-Forwarded-For`, and that sends a `Forwarded` of its own.
-pub(crate) async fn hidden_address() {
-    const TOKENS: usize = 200;
-    let attacker = Ipv4Addr::new(203, 0, 113, 66);
-    let site = Site::with(|folder| {
-        let file = folder.path().join("audit.jsonl").display().to_string();
-        let more = ["--audit-file".to_owned(), file];
-        BEHIND_A_PROXY.iter().map(|argument| (*argument).to_owned()).chain(more).collect()
-    })
-    .await;
-    let good = Good::calling(&site, good_elsewhere()).await;
-    let (sent, limited) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let begin = async |crowd: &mut Crowd| {
-        let (door, sending, limiting) = (site.door(), Arc::clone(&sent), Arc::clone(&limited));
+/// Sends requests from all addresses in turn: at first as fast as possible, then so that the attack goes on. `send` counts
+/// its answer.
+fn spawn_senders<F, Sent>(crowd: &mut Crowd, tally: &Arc<Tally>, attackers: &[From], most: usize, send: F)
+where
+    F: Fn(From) -> Sent + Clone + Send + 'static,
+    Sent: Future<Output = ()> + Send,
+{
+    for sender in 0..SENDERS {
+        let (tally, attackers, send) = (Arc::clone(tally), attackers.to_vec(), send.clone());
         crowd.spawn(async move {
-            for _ in 0..TOKENS {
-                let lines = format!(
-                    "forwarded: for=x\r\ncontent-type: application/json\r\naccept: application/json, \
-                     text/event-stream\r\nauthorization: Bearer made-up\r\nmcp-protocol-version: {MODERN}\r\n"
-                );
-                let message = call("getUserDetails").to_string();
-                let answer = door.ask(behind(attacker.into()), "POST /mcp", &lines, &message).await;
-                limiting.fetch_add(usize::from(answer.is_some_and(|(status, _)| status == 429)), Ordering::Relaxed);
-                sending.fetch_add(1, Ordering::Relaxed);
+            for number in (sender..).step_by(SENDERS) {
+                tally.begin();
+                send(attackers[number % attackers.len()]).await;
+                if tally.begun() >= most {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         });
-        until(|| sent.load(Ordering::Relaxed) >= TOKENS).await;
-    };
-    let left = async || {
-        let audit = std::fs::read_to_string(site.path("audit.jsonl")).unwrap();
-        let mut named = BTreeMap::<String, usize>::new();
-        for record in audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            if record["event"] == "token.refused" || record["event"] == "request.throttled" {
-                let address = record["address"].as_str().unwrap_or("no address");
-                *named.entry(address.to_owned()).or_default() += 1;
-            }
+    }
+}
+
+pub(crate) async fn client_lock_out(report: &mut Report) {
+    for origin in Origin::BOTH {
+        let (site, tally) = (Site::start(origin).await, Arc::<Tally>::default());
+        let session = site.sign_in("/mcp", "alice@contoso.example").await;
+        let client_id = session.client_id.clone();
+        let good = Good::refreshing(session, origin);
+        let begin = async |crowd: &mut Crowd| {
+            let (door, client_id, counted) = (site.door(), client_id.clone(), Arc::clone(&tally));
+            spawn_senders(crowd, &tally, &origin.attackers(), REFRESHES, move |from| {
+                made_up_refresh(door.clone(), from, client_id.clone(), Arc::clone(&counted))
+            });
+            until(|| tally.answered() >= REFRESHES).await;
+        };
+        let found = async || {
+            // They are as many as the addresses have: the rest is refused before the client id is looked at.
+            let looked_at = tally.with("refreshes", 400);
+            Finding::new(format!("{looked_at} requests came as far as the client id"))
+                .needs(looked_at >= LOOKED_AT, "fewer requests named the client id than the addresses may send")
+                .promises(tally.with("refreshes", 200) == 0, "a made-up token was taken")
+        };
+        let name = format!("3. {REFRESHES} made-up refresh tokens, and more, for a client id of others, {origin}");
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
+    }
+}
+
+async fn made_up_refresh(door: Door, from: From, client_id: String, tally: Arc<Tally>) {
+    let form = [("grant_type", "refresh_token"), ("client_id", client_id.as_str()), ("refresh_token", "made-up")];
+    let answer = door.post_form(from, "/token", &form).await;
+    tally.answer("refreshes", answer.map(|(status, _)| status));
+}
+
+/// Made-up tokens after which the attackers slow down. Of these, those that are looked at: hardly fewer than sixty of each
+/// of four addresses, or 240 of a /56, which is what they may send in a minute.
+const TOKENS: usize = 400;
+const ANSWERED: usize = 220;
+
+/// Clients whose address a proxy appends to `X-Forwarded-For`, and that send a `Forwarded` of their own.
+pub(crate) async fn hidden_address(report: &mut Report) {
+    for origin in [Origin::FourIpv4Forwarded, Origin::One56] {
+        let tally = Arc::<Tally>::default();
+        let site = Site::with(origin, |folder| {
+            vec!["--audit-file".to_owned(), folder.join("audit.jsonl").display().to_string()]
+        })
+        .await;
+        let good = Good::calling(&site, origin).await;
+        let attackers = origin.attackers();
+        let begin = async |crowd: &mut Crowd| {
+            let (door, counted) = (site.door(), Arc::clone(&tally));
+            spawn_senders(crowd, &tally, &attackers, TOKENS, move |from| {
+                made_up_token(door.clone(), from, Arc::clone(&counted))
+            });
+            until(|| tally.answered() >= TOKENS).await;
+        };
+        let found = async || {
+            let named = addresses(&std::fs::read_to_string(site.path("audit.jsonl")).unwrap());
+            let is_real = |address: &String| attackers.iter().any(|from| from.address().to_string() == *address);
+            let (real, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|(address, _)| is_real(address));
+            let records: usize = real.iter().map(|(_, records)| records).sum();
+            let left = format!("{records} records name {} addresses of the attackers, others {others:?}", real.len());
+            Finding::new(left)
+                .needs(tally.with("tokens", 401) >= ANSWERED, "fewer tokens were looked at than the bound lets through")
+                .promises(tally.with("tokens", 429) > 0, "`Forwarded` evaded the bound of an address")
+                .promises(others.is_empty() && records > 0, "a record does not name the attacker")
+        };
+        let name =
+            format!("9. made-up tokens of clients that add `Forwarded` to a proxy's `X-Forwarded-For`, {origin}");
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
+    }
+}
+
+async fn made_up_token(door: Door, from: From, tally: Arc<Tally>) {
+    let lines = format!(
+        "forwarded: for=x\r\ncontent-type: application/json\r\naccept: application/json, \
+         text/event-stream\r\nauthorization: Bearer made-up\r\nmcp-protocol-version: {MODERN}\r\n"
+    );
+    let answer = door.ask(from, "POST /mcp", &lines, &call("getUserDetails").to_string()).await;
+    tally.answer("tokens", answer.map(|(status, _)| status));
+}
+
+/// How many records about refused tokens name which address.
+fn addresses(audit: &str) -> BTreeMap<String, usize> {
+    let mut named = BTreeMap::<String, usize>::new();
+    for record in audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if record["event"] == "token.refused" || record["event"] == "request.throttled" {
+            let address = record["address"].as_str().unwrap_or("no address");
+            *named.entry(address.to_owned()).or_default() += 1;
         }
-        let limited = limited.load(Ordering::Relaxed);
-        format!("{TOKENS} made-up tokens, {limited} of them over the limit; records name {named:?}; it is {attacker}")
-    };
-    let name = "9. made-up tokens of a client that adds `Forwarded` behind a proxy that writes `X-Forwarded-For`";
-    play(name, &site, &good, begin, left).await;
+    }
+    named
 }

@@ -68,6 +68,12 @@ async fn moment() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
+/// The token that whoever has started this program has left for it.
+#[allow(clippy::disallowed_methods, reason = "a server that reads its own environment")]
+fn token() -> Option<String> {
+    std::fs::read_to_string(std::env::var_os("ENTRA_MCP_TOKEN_FILE")?).ok()
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
@@ -140,6 +146,7 @@ impl ServerHandler for Server {
                 text("some")
             }
             "delete_record" => text("deleted"),
+            "token" => text(&token().unwrap_or_else(|| "there is no file".to_owned())),
             _ => Err(ErrorData::invalid_params("Unknown tool", None)),
         }
     }

@@ -37,6 +37,7 @@ fn server(identity: ServerIdentity) -> ServerSettings {
         path: "/mcp".to_owned(),
         kind: ServerKind::Upstream,
         title: None,
+        tools: Vec::new(),
         permissions,
         identity,
     }

@@ -25,6 +25,7 @@ fn server(name: &str, permissions: &[&[&str]]) -> ServerSettings {
         path: "/mcp".to_owned(),
         kind: ServerKind::Tools,
         title: None,
+        tools: Vec::new(),
         permissions: permissions.iter().map(|entry| texts(entry)).collect(),
         identity: ServerIdentity::None,
     }

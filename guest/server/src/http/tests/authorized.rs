@@ -101,6 +101,7 @@ fn a_message_is_for_the_one_server_whose_tools_the_component_speaks_for() {
         path: format!("/{name}/mcp"),
         kind,
         title: None,
+        tools: Vec::new(),
         permissions: Vec::new(),
         identity: ServerIdentity::None,
     };

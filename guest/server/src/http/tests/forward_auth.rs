@@ -20,7 +20,7 @@ fn crm(identity: ServerIdentity) -> ServerSettings {
         _ => Vec::new(),
     };
     let (name, path) = ("crm".to_owned(), "/crm/mcp".to_owned());
-    ServerSettings { name, path, kind: ServerKind::Upstream, title: None, permissions, identity }
+    ServerSettings { name, path, kind: ServerKind::Upstream, title: None, tools: Vec::new(), permissions, identity }
 }
 
 /// With Alice signed in for the server behind.

@@ -41,6 +41,7 @@ fn server(name: &str, path: &str) -> ServerSettings {
         path: path.to_owned(),
         kind: ServerKind::Tools,
         title: None,
+        tools: Vec::new(),
         permissions: vec![vec![MAIL_READ.to_owned()]],
         identity: ServerIdentity::None,
     }

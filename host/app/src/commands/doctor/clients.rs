@@ -78,8 +78,8 @@ impl Family {
             let what = format!("{name} does not reach the server: it calls from the servers of its maker");
             return Finding::warning("client", what, "give it the URL that the server has on the Internet");
         }
-        if let Some(reason) = self.stops_at(facts) {
-            return Finding { change: None, ..Finding::failure("client", format!("{name} {reason}"), "") };
+        if let Some((reason, change)) = self.stops_at(facts) {
+            return Finding::failure("client", format!("{name} {reason}"), change);
         }
         let known = facts.registers || facts.reads_documents;
         let mut what = format!("{name} gets a token");
@@ -92,32 +92,54 @@ impl Family {
         }
     }
 
-    /// The first thing that ends the sign-in.
-    fn stops_at(&self, facts: &Facts) -> Option<String> {
+    /// The first thing that ends the sign-in, and what to change. What to change in full is said above, of the server.
+    fn stops_at(&self, facts: &Facts) -> Option<(String, &'static str)> {
+        let stops = |reason: &str, change| Some((reason.to_owned(), change));
         if !facts.has_resource_metadata {
-            return Some("finds no metadata of the resource, and shows that authorization failed".to_owned());
+            return stops(
+                "finds no metadata of the resource, and shows that authorization failed",
+                "let the server answer with 401 and the place of its metadata, and the proxy pass /.well-known/ on to it: see \
+                 ✗ above",
+            );
         }
         if self.compares_resource && !facts.resource_matches {
-            return Some(format!("refuses the server: its metadata are about {:?}", facts.resource));
+            return Some((
+                format!("refuses the server: its metadata are about {:?}", facts.resource),
+                "set --public-url to the URL that this client is given, or give it the URL that `resource` has",
+            ));
         }
         if !facts.has_server_metadata {
-            return Some("finds no authorization server".to_owned());
+            return stops(
+                "finds no authorization server",
+                "correct `authorization_servers` in the metadata of the resource, or let the proxy pass the metadata of that \
+                 server on: see ✗ above",
+            );
         }
         if self.needs_issuer && facts.issuer.is_none() {
-            return Some("refuses metadata without an issuer".to_owned());
+            return stops(
+                "refuses metadata without an issuer",
+                "publish `issuer` in the metadata of the authorization server",
+            );
         }
         if self.compares_issuer && !facts.issuer_matches {
-            return Some(
-                "refuses the authorization server: its issuer is not the name that the resource has for it".to_owned(),
+            return stops(
+                "refuses the authorization server: its issuer is not the name that the resource has for it",
+                "write the same text into `issuer` and `authorization_servers`: see ✗ above",
             );
         }
         if self.needs_s256 && !facts.publishes_s256 {
-            return Some("refuses the authorization server: it does not publish S256".to_owned());
+            return stops(
+                "refuses the authorization server: it does not publish S256",
+                "publish `code_challenge_methods_supported` with S256; of Entra ID, serve with --rewrite-authority-metadata or \
+                 --token-mode session",
+            );
         }
         if facts.server_is_entra && (facts.short_scope || facts.foreign_scope) {
             let code = if facts.foreign_scope { "AADSTS9010010" } else { "AADSTS650053 or AADSTS9010010" };
-            return Some(format!(
-                "sends the person to Entra ID, which refuses `scope` and `resource` together ({code})"
+            return Some((
+                format!("sends the person to Entra ID, which refuses `scope` and `resource` together ({code})"),
+                "name the scopes in full, below an App ID URI that is the URL of the endpoint: see ✗ above; or serve with \
+                 --token-mode session",
             ));
         }
         None
@@ -172,6 +194,27 @@ mod tests {
             failing(&Facts { issuer: None, issuer_matches: false, ..good() }),
             ["C# SDK", "Python SDK", "Rust SDK (rmcp)", "Claude"]
         );
+    }
+
+    #[test]
+    fn each_prediction_of_a_fault_says_what_to_change() {
+        for facts in [
+            Facts::default(),
+            Facts { resource_matches: false, ..good() },
+            Facts { has_server_metadata: false, ..good() },
+            Facts { issuer: None, issuer_matches: false, ..good() },
+            Facts { publishes_s256: false, ..good() },
+            Facts { server_is_entra: true, short_scope: true, ..good() },
+            Facts { is_local: true, registers: false, ..good() },
+        ] {
+            let faults = predictions(&facts).into_iter().filter(|found| found.severity > Severity::Skipped);
+            let faults: Vec<_> = faults.collect();
+            assert!(!faults.is_empty());
+            assert!(
+                faults.iter().all(|found| found.change.as_deref().is_some_and(|change| change.len() > 10)),
+                "{faults:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,18 +1,7 @@
-//! What is on this machine: settings and where they come from, the modes of files, the store.
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use entra_mcp_plugin::clock::Clock;
-use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
+//! What is on this machine: settings and where they come from, and the modes of files.
 
 use super::report::Finding;
-use crate::composition;
-use crate::config::{ConfigError, Origin, SecretSource, ServeConfig, Sources, StoreLocation};
-
-/// With less free space than this, in bytes, the store cannot be written soon: sessions have some KiB each.
-#[cfg(unix)]
-const LITTLE_SPACE: u64 = 64 * 1024 * 1024;
+use crate::config::{ConfigError, Origin, Secrecy, Sources, UsedFile};
 
 /// Where each setting comes from.
 pub(super) fn settings(sources: &Sources) -> Vec<Finding> {
@@ -48,105 +37,101 @@ pub(super) fn unusable(error: &ConfigError) -> Finding {
         ConfigError::Invalid { name, value, expected } => {
             Finding::failure("settings", format!("{name} is {value:?}"), expected.clone())
         }
-        other => Finding::of_sentence("settings", &other.to_string()),
+        ConfigError::Unreadable { .. } | ConfigError::ToolsFile { .. } => Finding::failure(
+            "settings",
+            error.to_string(),
+            "correct the name of the file in the settings, or its owner and mode and those of its folder",
+        ),
+        ConfigError::File { path, .. } => Finding::failure(
+            "settings",
+            error.to_string(),
+            format!("correct {} at that place; `entra-mcp settings` lists the keys that there are", path.display()),
+        ),
+        ConfigError::Conflict(_) | ConfigError::NoHome(..) => {
+            Finding::of_sentence("settings", &error.to_string(), "change one of the settings that it names")
+        }
     }
 }
 
 /// Files that other users may read or change although they must not.
-pub(super) fn files(sources: &Sources, config: &ServeConfig) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if let Some(path) = sources.file().filter(|path| path.exists()) {
-        findings.extend(mode(path, "the configuration file", 0o022, "can be changed by other users", "chmod go-w"));
+pub(super) fn files(files: &[UsedFile]) -> Vec<Finding> {
+    files.iter().filter_map(mode).collect()
+}
+
+/// What says that a file is not there, or cannot be looked at.
+fn missing(UsedFile { role, path, is_required, .. }: &UsedFile, error: &std::io::Error) -> Option<Finding> {
+    if !is_required && error.kind() == std::io::ErrorKind::NotFound {
+        return None;
     }
-    let secret = match &config.credential.secret {
-        SecretSource::File(path) => Some((path, "the client secret")),
-        SecretSource::Given(_) | SecretSource::Store => None,
-    };
-    let key = config.tls.as_ref().map(|(_, key)| (key, "the TLS key"));
-    let certificates = config.credential.certificates.iter().map(|path| (path, "the certificate with its key"));
-    let federated = config.credential.federated_token.as_ref().map(|path| (path, "the federated token"));
-    let private: Vec<(&PathBuf, &str)> = secret.into_iter().chain(key).chain(certificates).chain(federated).collect();
-    for (path, role) in private {
-        // Kubernetes lets the group of the pod read what it projects.
-        let forbidden = if role == "the federated token" { 0o007 } else { 0o077 };
-        findings.extend(mode(path, role, forbidden, "can be read by other users", "chmod 600"));
-    }
-    findings
+    let what = format!("{role}, {}, cannot be read ({error})", path.display());
+    let change = "correct the name in the settings, or the mode of the file and of its folder";
+    Some(Finding::failure("files", what, change))
 }
 
 #[cfg(unix)]
-fn mode(path: &Path, role: &str, forbidden: u32, fault: &str, fix: &str) -> Option<Finding> {
+fn mode(file: &UsedFile) -> Option<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
-    let shown = path.display();
-    Some(match std::fs::metadata(path) {
-        Err(error) => Finding::failure(
+    let metadata = match std::fs::metadata(&file.path) {
+        Ok(metadata) => metadata,
+        Err(error) => return missing(file, &error),
+    };
+    let (forbidden, verb, fix) = match file.secrecy {
+        Secrecy::Secret => (0o077, "read", "chmod 600"),
+        Secrecy::Projected => (0o007, "read", "chmod 600"),
+        Secrecy::Unchangeable => (0o022, "changed", "chmod go-w"),
+    };
+    let (role, shown) = (file.role, file.path.display());
+    Some(match metadata.permissions().mode() & forbidden {
+        0 => Finding::good("files", format!("{role}, {shown}, cannot be {verb} by other users")),
+        _ => Finding::warning(
             "files",
-            format!("{role}, {shown}, cannot be read ({error})"),
-            "correct the name in the settings, or the mode of the file and of its folder",
+            format!("{role}, {shown}, can be {verb} by other users"),
+            format!("{fix} {shown}"),
         ),
-        Ok(metadata) if metadata.permissions().mode() & forbidden != 0 => {
-            Finding::warning("files", format!("{role}, {shown}, {fault}"), format!("{fix} {shown}"))
-        }
-        Ok(_) => Finding::good("files", format!("{role}, {shown}, {}", fault.replacen("can be", "cannot be", 1))),
     })
 }
 
 #[cfg(not(unix))]
-fn mode(path: &Path, role: &str, _: u32, _: &str, _: &str) -> Option<Finding> {
-    let shown = path.display();
-    std::fs::metadata(path).err().map(|error| {
-        let what = format!("{role}, {shown}, cannot be read ({error})");
-        Finding::failure("files", what, "correct the name in the settings, or who may read the file")
-    })
+fn mode(file: &UsedFile) -> Option<Finding> {
+    std::fs::metadata(&file.path).err().and_then(|error| missing(file, &error))
 }
 
-/// The store as it is. One that is not there yet is not made.
-pub(super) async fn store(config: &ServeConfig, clock: &Arc<dyn Clock>) -> (Vec<Finding>, Arc<dyn SecretStore>) {
-    let none = || -> Arc<dyn SecretStore> { Arc::new(MemoryStore::new(Arc::clone(clock))) };
-    let (place, space) = match &config.common.store.location {
-        StoreLocation::Memory => {
-            let what = "sessions are kept in memory, and end with the process";
-            return (vec![Finding::good("store", what)], none());
-        }
-        StoreLocation::File(path) if !path.exists() => {
-            let what = format!("there is no store yet: `entra-mcp serve` makes {}", path.display());
-            return ([vec![Finding::skipped("store", what)], space(path)].concat(), none());
-        }
-        StoreLocation::File(path) => (path.display().to_string(), space(path)),
-        StoreLocation::Redis(options) => (options.url.to_string(), Vec::new()),
-    };
-    match composition::store::open(&config.common.store, Arc::clone(clock)).await {
-        Ok(opened) => {
-            let good = Finding::good("store", format!("the store {place} and its key can be used"));
-            ([vec![good], space].concat(), opened.records)
-        }
-        Err(error) => {
-            let change = "correct --store: the owner and the mode of a file, its key and its folder (chmod 600, 700), or \
-                          address, password and certificate of a Redis";
-            (vec![Finding::failure("store", error.to_string(), change)], none())
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::commands::doctor::report::Severity;
+
+    #[test]
+    fn a_file_is_judged_by_what_it_is_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        let found = |secrecy, mode: u32| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let file = UsedFile { role: "the file", path: path.clone(), secrecy, is_required: true };
+            files(&[file]).remove(0)
+        };
+        for (secrecy, good, open, fix) in [
+            (Secrecy::Secret, 0o600, 0o640, "chmod 600"),
+            (Secrecy::Projected, 0o640, 0o644, "chmod 600"),
+            (Secrecy::Unchangeable, 0o644, 0o664, "chmod go-w"),
+        ] {
+            assert_eq!(found(secrecy, good).severity, Severity::Good, "{secrecy:?}");
+            let warning = found(secrecy, open);
+            assert_eq!(warning.severity, Severity::Warning, "{secrecy:?}");
+            assert_eq!(warning.change, Some(format!("{fix} {}", path.display())));
         }
     }
-}
 
-/// How much space is left where the store is, or will be.
-#[cfg(unix)]
-fn space(path: &Path) -> Vec<Finding> {
-    let folder = path.ancestors().skip(1).find(|folder| folder.exists());
-    let Some(statistics) = folder.and_then(|folder| rustix::fs::statvfs(folder).ok()) else { return Vec::new() };
-    let free = statistics.f_bavail.saturating_mul(statistics.f_frsize);
-    let mebibytes = free / (1024 * 1024);
-    let what = format!("{mebibytes} MiB are free where the store is");
-    vec![match free {
-        free if free >= LITTLE_SPACE => Finding::good("space", what),
-        _ => Finding::warning(
-            "space",
-            what,
-            "make room, or move the store with --store: no person can sign in when it is full",
-        ),
-    }]
-}
-
-#[cfg(not(unix))]
-fn space(_: &Path) -> Vec<Finding> {
-    Vec::new()
+    #[test]
+    fn a_file_that_is_not_there_is_a_fault_where_it_has_to_be() {
+        let of = |is_required| {
+            let path = "/nonexistent/file".into();
+            files(&[UsedFile { role: "the file", path, secrecy: Secrecy::Secret, is_required }])
+        };
+        assert_eq!(of(true).first().map(|found| found.severity), Some(Severity::Failure));
+        assert_eq!(of(false), []);
+    }
 }

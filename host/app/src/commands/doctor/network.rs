@@ -33,6 +33,11 @@ impl Probe {
     }
 }
 
+/// Without roots of trust nothing can be asked.
+pub(super) fn no_tls(reason: &str) -> Finding {
+    Finding::of_sentence("tls", reason, "correct --ca-file: a file with certificates (PEM) is expected, or none")
+}
+
 fn of_certificate(certificate: &[u8], role: &str, host: &str, now: u64) -> Finding {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {

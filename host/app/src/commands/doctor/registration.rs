@@ -3,8 +3,10 @@
 use entra_mcp_plugin::client_credential::{ClientCredential, Credential};
 use entra_mcp_plugin::environment::{HttpSettings, Settings, TokenMode};
 use http::Method;
+use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use super::report::Finding;
 use crate::composition::client_credential::token_endpoint;
@@ -12,13 +14,16 @@ use crate::config::ServeConfig;
 use crate::probe::Probe;
 use crate::registration::document::{Document, SELECTED};
 use crate::registration::graph::{GRAPH_APP_ID, Graph, GraphFault, filter};
-use crate::registration::needs::{Lack, Needs, Remote};
+use crate::registration::needs::{Lack, Local, Needs, Remote};
 
 const ID: &str = "registration";
 const CONSENT: &str = "consent";
 
 /// What tools for a person's own profile ask Graph with.
 const PROFILE_PERMISSION: &str = "User.Read";
+
+/// Room in a form for everything but the credential, in bytes: the longest scope and client id, and the names of the fields.
+const FORM_FRAME_BYTES: usize = 4 * 1024;
 
 /// Looks at it with a token of the application.
 pub(super) async fn findings(probe: &Probe, settings: &Settings, credential: &dyn ClientCredential) -> Vec<Finding> {
@@ -43,29 +48,38 @@ pub(super) async fn findings(probe: &Probe, settings: &Settings, credential: &dy
     }
 }
 
+/// What is read of the answer to a token request.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+}
+
 /// A token of the application for Graph.
-async fn token(
-    probe: &Probe,
-    settings: &Settings,
-    credential: &dyn ClientCredential,
-) -> Option<zeroize::Zeroizing<String>> {
+async fn token(probe: &Probe, settings: &Settings, credential: &dyn ClientCredential) -> Option<Zeroizing<String>> {
     let endpoint = token_endpoint(settings);
-    let mut form = form_urlencoded::Serializer::new(String::new());
+    let credential = credential.obtain(&endpoint).await.ok()?;
+    let secret = match &credential {
+        Credential::None => return None,
+        Credential::Secret(secret) | Credential::Assertion(secret) => secret.len(),
+    };
+    // It does not grow, which would leave copies behind: a character takes three bytes at most.
+    let form = String::with_capacity(secret.saturating_mul(3).saturating_add(FORM_FRAME_BYTES));
+    let mut form = form_urlencoded::Serializer::new(form);
     form.append_pair("grant_type", "client_credentials");
     form.append_pair("client_id", &settings.client_id);
     form.append_pair("scope", &format!("{}/.default", settings.graph_resource));
-    match credential.obtain(&endpoint).await.ok()? {
-        Credential::None => return None,
-        Credential::Secret(secret) => drop(form.append_pair("client_secret", &secret)),
+    match &credential {
+        Credential::None => {}
+        Credential::Secret(secret) => drop(form.append_pair("client_secret", secret)),
         Credential::Assertion(assertion) => {
             form.append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
-            form.append_pair("client_assertion", &assertion);
+            form.append_pair("client_assertion", assertion);
         }
     }
     let headers = [("content-type", "application/x-www-form-urlencoded"), ("accept", "application/json")];
-    let answer = probe.send_text(Method::POST, &endpoint, &headers, form.finish()).await.ok()?;
-    let token = answer.json()?.get("access_token")?.as_str()?.to_owned();
-    Some(zeroize::Zeroizing::new(token))
+    let form = Zeroizing::new(form.finish());
+    let answer = probe.send_text(Method::POST, &endpoint, &headers, form).await.ok()?;
+    Some(Zeroizing::new(answer.read::<TokenAnswer>()?.access_token))
 }
 
 async fn look(graph: &Graph<'_>, settings: &Settings, http: &HttpSettings) -> Result<Vec<Finding>, GraphFault> {
@@ -83,7 +97,8 @@ async fn look(graph: &Graph<'_>, settings: &Settings, http: &HttpSettings) -> Re
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let profile = scopes.filter(|scope| text(scope, "value") == PROFILE_PERMISSION);
     let permissions = profile.map(|scope| (PROFILE_PERMISSION.to_owned(), text(scope, "id"))).take(1).collect();
-    let needs = Needs { local: false, remote: Some(remote(settings, http)), permissions, app_permissions: Vec::new() };
+    let local = Local::is_served_by(&document).then(|| Local::of(&settings.authority));
+    let needs = Needs { local, remote: Some(remote(settings, http)), permissions, app_permissions: Vec::new() };
     let mut findings: Vec<_> =
         needs.lacks(&document).into_iter().filter(|lack| is_needed(lack, http)).map(|lack| finding(&lack)).collect();
     if findings.is_empty() {

@@ -43,7 +43,7 @@ pub(super) struct Finding {
     pub(super) severity: Severity,
     /// What is the case.
     pub(super) what: String,
-    /// What to change, and where.
+    /// What to change, and where. Every warning and every failure has it.
     pub(super) change: Option<String>,
 }
 
@@ -64,11 +64,11 @@ impl Finding {
         Self { id, severity: Severity::Failure, what: what.into(), change: Some(change.into()) }
     }
 
-    /// From a sentence that says both: `what: what to change`.
-    pub(super) fn of_sentence(id: &'static str, sentence: &str) -> Self {
+    /// From a sentence that says both: `what: what to change`. `otherwise` is what to change where it says only the first.
+    pub(super) fn of_sentence(id: &'static str, sentence: &str, otherwise: &str) -> Self {
         match sentence.split_once(": ") {
-            Some((what, change)) => Self::failure(id, what, change),
-            None => Self { change: None, ..Self::failure(id, sentence, "") },
+            Some((what, change)) if !change.trim().is_empty() => Self::failure(id, what, change),
+            _ => Self::failure(id, sentence.trim_end_matches([' ', ':']), otherwise),
         }
     }
 }
@@ -162,8 +162,13 @@ mod tests {
 
     #[test]
     fn a_sentence_is_split_into_what_and_what_to_change() {
-        let finding = Finding::of_sentence("x", "The secret is wrong: use its value. (AADSTS7000215)");
+        let finding = Finding::of_sentence("x", "The secret is wrong: use its value. (AADSTS7000215)", "-");
         assert_eq!(finding, Finding::failure("x", "The secret is wrong", "use its value. (AADSTS7000215)"));
-        assert_eq!(Finding::of_sentence("x", "It is wrong").change, None);
+        for without in ["It is wrong", "It is wrong: "] {
+            assert_eq!(
+                Finding::of_sentence("x", without, "see the log"),
+                Finding::failure("x", "It is wrong", "see the log")
+            );
+        }
     }
 }

@@ -10,32 +10,40 @@ use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::token_validator::Requirements;
 use entra_mcp_plugin::{Error, Plugin};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::report::Finding;
 use crate::commands::CommandError;
 
 /// Longest file in bytes. A token has at most 16 KiB.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
+const MAX_FILE_BYTES: usize = 64 * 1024;
 
 /// Microsoft Graph's application id, the same in every tenant.
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
 
 /// The token in a file.
-pub(super) fn read(path: &Path) -> Result<String, CommandError> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CommandError> {
     let failed =
         |error: std::io::Error| CommandError::File { path: path.display().to_string(), reason: error.to_string() };
-    let mut text = String::new();
-    File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text)).map_err(failed)?;
+    // It does not grow, which would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_BYTES.saturating_add(1)));
+    let most = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(failed)?;
     let text = text.trim();
-    Ok(text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")).unwrap_or(text).trim().to_owned())
+    let token = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")).unwrap_or(text).trim();
+    Ok(Zeroizing::new(token.to_owned()))
+}
+
+/// The claims of a token, whether they are true or not. Without its signature they are no token.
+fn claims(token: &str) -> Option<Value> {
+    let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?);
+    serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object)
 }
 
 /// What the token says, as far as it says it, whether it is true or not. It is shown for people to compare: ids, times and
 /// permissions, and no name.
 pub(super) fn described(token: &str, now: u64) -> Vec<Finding> {
-    let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-    let claims = claims.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()).filter(Value::is_object);
-    let Some(claims) = claims else {
+    let Some(claims) = claims(token) else {
         let what = "it is no signed JSON Web Token whose claims can be read";
         let change = "take the access token (not the refresh token, a code, or an encrypted token) that the client sends \
                       after `Authorization: Bearer`";
@@ -143,9 +151,7 @@ fn own_scope(settings: &Settings) -> String {
 }
 
 fn claim(token: &str, name: &str) -> String {
-    let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-    let claims = claims.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()).unwrap_or_default();
-    claims.get(name).and_then(Value::as_str).map(plain).unwrap_or_default()
+    claims(token).unwrap_or_default().get(name).and_then(Value::as_str).map(plain).unwrap_or_default()
 }
 
 /// Text of a token in a terminal: short, and without control characters.

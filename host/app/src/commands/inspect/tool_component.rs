@@ -11,6 +11,8 @@ use entra_mcp_plugin::tool_components::{
 use serde::Serialize;
 
 use crate::commands::CommandError;
+use crate::composition::behind::runtime_settings;
+use crate::config::{GrantedTools, ToolsConfig, behind};
 use crate::console;
 
 /// The imports that send requests.
@@ -30,6 +32,18 @@ pub(super) struct ToolComponentReport {
     grants: Vec<String>,
     /// The table to write into the configuration file.
     configuration: String,
+    /// What the tables of a configuration grant that name it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    configured: Vec<ConfiguredReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfiguredReport {
+    /// The name of the server.
+    name: String,
+    /// Where its clients reach it.
+    path: String,
+    grants: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,12 +85,14 @@ pub(super) async fn report(file: &Path, components: &ToolComponents) -> Result<T
         imports: imports.into_iter().map(|(name, granted)| ImportReport { name, granted }).collect(),
         grants,
         configuration: configuration(file, &name, sends),
+        configured: Vec::new(),
     })
 }
 
-/// The name that `[[tools]]` has by default.
+/// The name for the `[[tools]]` of a file: the one that it has by default, where the file gives one.
 fn name_of(file: &Path) -> String {
-    file.file_stem().map_or_else(|| "tools".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    let name = behind::name_of(file);
+    if behind::is_name(&name) { name } else { "tools".to_owned() }
 }
 
 fn configuration(file: &Path, name: &str, sends: bool) -> String {
@@ -111,6 +127,27 @@ impl ToolReport {
 }
 
 impl ToolComponentReport {
+    /// Adds what the configuration grants.
+    pub(super) async fn add_configured(
+        &mut self,
+        file: &Path,
+        granted: GrantedTools,
+        code_cache: &CodeCache,
+    ) -> Result<(), CommandError> {
+        let unknown = |reason: String| CommandError::ToolsUnknown { path: file.display().to_string(), reason };
+        let settings = granted.tools.iter().map(runtime_settings).collect();
+        let components = ToolComponents::builder(Arc::new(NoTokens)).graph(granted.graph);
+        let components = components.code_cache(code_cache.clone()).load(settings);
+        let components = components.map_err(|error| unknown(error.problem.to_string()))?;
+        for ToolsConfig { place, .. } in granted.tools {
+            let described = components.describe(&place.name).await;
+            let described = described.ok_or_else(|| unknown("it was not loaded".to_owned()))?;
+            let Description { grants, .. } = described.map_err(|error| unknown(format!("{error:?}")))?;
+            self.configured.push(ConfiguredReport { name: place.name, path: place.path, grants });
+        }
+        Ok(())
+    }
+
     pub(super) fn print(&self) {
         console::result(&format!("Shape      {}, WASI {}", self.shape, self.wasi));
         console::result("\nTools:");
@@ -126,6 +163,13 @@ impl ToolComponentReport {
         for ImportReport { name, granted } in &self.imports {
             console::result(&format!("  {name:width$}  {granted}"));
         }
+        if !self.configured.is_empty() {
+            for ConfiguredReport { name, path, grants } in &self.configured {
+                console::result(&format!("\nGranted by the configuration, as {name} at {path}:"));
+                grants.iter().for_each(|grant| console::result(&format!("  {grant}")));
+            }
+            return;
+        }
         console::result("\nGranted, unless the configuration says more:");
         for grant in &self.grants {
             console::result(&format!("  {grant}"));
@@ -137,6 +181,24 @@ impl ToolComponentReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_takes_the_table_for_the_configuration() {
+        use crate::config::{Environment, Layer, Sources};
+
+        let folder = tempfile::tempdir().unwrap();
+        for (file, name) in [("order_desk.wasm", "order-desk"), ("Mail 2.0.wasm", "mail-2-0"), ("Ä.wasm", "tools")] {
+            let file = folder.path().join(file);
+            std::fs::write(&file, "").unwrap();
+            let config = folder.path().join("config.toml");
+            let ids = ["tenant-id", "client-id"].map(|key| format!("{key} = '11111111-1111-1111-1111-111111111111'\n"));
+            std::fs::write(&config, ids.concat() + &configuration(&file, &name_of(&file), true)).unwrap();
+            let variables = [("HOME", "/home/u"), ("ENTRA_MCP_CONFIG", config.to_str().unwrap())];
+            let sources = Sources::read_stdio(Layer::default(), Default::default(), Environment::of(&variables));
+            let loaded = sources.unwrap().local_server().unwrap();
+            assert_eq!(loaded.behind.tools[0].place.name, name);
+        }
+    }
 
     #[test]
     fn the_table_for_the_configuration_is_one() {

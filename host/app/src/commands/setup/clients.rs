@@ -19,7 +19,7 @@ pub(super) fn configuration(
         arguments.extend(["--config".to_owned(), file.clone()]);
     }
     let mut parts = vec![format!("\nClient id {app_id}, tenant id {tenant}, written into {file}.")];
-    if needs.local {
+    if needs.local.is_some() {
         let command = format!("entra-mcp {}", shell_words::join(&arguments));
         let server = json!({ "command": "entra-mcp", "args": arguments });
         let mut typed = json!({ "type": "stdio" });
@@ -35,7 +35,9 @@ pub(super) fn configuration(
             let typed = json!({ "type": "http", "url": url });
             parts.push(block("Visual Studio Code, .vscode/mcp.json", "servers", &typed));
             parts.push(format!("Claude: Settings > Connectors > Add custom connector\n  {url}"));
-            parts.push(format!("MCP Inspector:\n  npx @modelcontextprotocol/inspector {url}"));
+            parts.push(format!(
+                "MCP Inspector:\n  npx @modelcontextprotocol/inspector --transport http --server-url {url}"
+            ));
         }
         let command = if config.is_default_file { String::new() } else { format!(" --config {file}") };
         parts.push(format!("Start the server:\n  entra-mcp serve{command}"));

@@ -1,8 +1,9 @@
 //! Why `setup` stops, in sentences that say what to do.
 
+use entra_mcp_plugin::client_credential::CertificateFault;
 use http::StatusCode;
 
-use super::{ASSIGNS_ROLES, GRANTS_CONSENT, Kind, WRITES_APPLICATIONS};
+use super::{ASSIGNS_ROLES, GRANTS_CONSENT, Kind, READS_APPLICATIONS, READS_CONSENT, WRITES_APPLICATIONS};
 use crate::registration::graph::{GraphFault, Refused};
 
 /// Why the registration was not made or repaired.
@@ -88,6 +89,17 @@ pub enum SetupError {
         /// Where it was looked for.
         tenant: String,
     },
+    /// There is no managed identity of that id.
+    #[error(
+        "--managed-identity, {id}, is no managed identity of the tenant {tenant}: pass its object (principal) id, which the \
+         portal shows on the identity's Overview, and not its client id"
+    )]
+    NoIdentity {
+        /// The id.
+        id: String,
+        /// Where it was looked for.
+        tenant: String,
+    },
     /// Graph has no such permission.
     #[error(
         "Microsoft Graph has no {} permission {name:?}: correct {} (names are case-sensitive, such as User.Read.All)",
@@ -110,6 +122,9 @@ pub enum SetupError {
         /// What belongs into it.
         lines: Vec<String>,
     },
+    /// A certificate cannot be registered.
+    #[error(transparent)]
+    Certificate(CertificateFault),
     /// There is no person to ask.
     #[error(
         "nothing was changed: there is no terminal to ask at. Pass --yes to do what is shown, or --dry-run to see the requests"
@@ -130,8 +145,10 @@ impl SetupError {
             self,
             Self::Ambiguous { .. }
                 | Self::NoRegistration { .. }
+                | Self::NoIdentity { .. }
                 | Self::NoPermission { .. }
                 | Self::File { .. }
+                | Self::Certificate(_)
                 | Self::NotAsked
         )
     }
@@ -171,6 +188,9 @@ fn right(action: &str, permission: &str) -> &'static str {
         ("register the application", WRITES_APPLICATIONS) => {
             "an account with the role Application Developer, or that Users can register applications is set to Yes under \
              Entra ID > Users > User settings"
+        }
+        (_, READS_APPLICATIONS | READS_CONSENT) => {
+            "an account that may read the directory, such as one with the role Directory Readers"
         }
         (_, GRANTS_CONSENT) => {
             "an account with the role Privileged Role Administrator or Cloud Application Administrator"

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use toml::{Table, Value};
+
 use super::error::SetupError;
 use crate::commands::CommandError;
 use crate::config::SetupConfig;
@@ -32,23 +34,16 @@ impl<'a> FileChange<'a> {
                 return Err(CommandError::File { path: path.display().to_string(), reason: error.to_string() });
             }
         };
-        let mut wanted = vec![("client-id", app_id.unwrap_or(NEW).to_owned())];
-        if !config.several_tenants {
-            wanted.insert(0, ("tenant-id", tenant.to_owned()));
-        }
-        wanted.extend(config.given.iter().cloned());
         let text = old.clone().unwrap_or_default();
-        let present: toml::Table = text.parse().unwrap_or_default();
+        let present: Table = text.parse().unwrap_or_default();
+        let tenant = config.several_tenants.as_deref().unwrap_or(tenant);
+        let mut wanted = vec![("tenant-id", tenant.into()), ("client-id", app_id.unwrap_or(NEW).into())];
+        wanted.extend(config.given.iter().map(|(name, value)| (*name, with_known(present.get(*name), value))));
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut changes = Vec::new();
         for (name, value) in &wanted {
-            let is_same = match present.get(*name) {
-                Some(toml::Value::String(known)) => known == value,
-                Some(toml::Value::Array(known)) => known.as_slice() == [toml::Value::from(value.as_str())],
-                _ => false,
-            };
-            if !is_same {
-                changes.push(set(&mut lines, name, value, *name == "certificate-file"));
+            if present.get(*name) != Some(value) {
+                changes.push(set(&mut lines, name, value));
             }
         }
         let mut new = lines.join("\n");
@@ -59,15 +54,9 @@ impl<'a> FileChange<'a> {
     }
 
     /// Whether the new text says what it should: a value over several lines, for one, is not for this program.
-    fn check(&self, wanted: &[(&'static str, String)]) -> Result<(), SetupError> {
-        let parsed: Result<toml::Table, _> = self.new.parse();
-        let is_said = |table: &toml::Table| {
-            wanted.iter().all(|(name, value)| match table.get(*name) {
-                Some(toml::Value::String(known)) => known == value,
-                Some(toml::Value::Array(known)) => known.as_slice() == [toml::Value::from(value.as_str())],
-                _ => false,
-            })
-        };
+    fn check(&self, wanted: &[(&'static str, Value)]) -> Result<(), SetupError> {
+        let parsed: Result<Table, _> = self.new.parse();
+        let is_said = |table: &Table| wanted.iter().all(|(name, value)| table.get(*name) == Some(value));
         match parsed {
             Ok(table) if is_said(&table) => Ok(()),
             Ok(_) => Err(self.by_hand("a setting stands in it twice, or over several lines")),
@@ -122,10 +111,22 @@ impl<'a> FileChange<'a> {
     }
 }
 
+/// What a setting will be. A list, which is one of files, keeps what it has: the server may need the old one for a while.
+fn with_known(known: Option<&Value>, given: &Value) -> Value {
+    let Value::Array(given) = given else { return given.clone() };
+    let mut files = known.and_then(Value::as_array).cloned().unwrap_or_default();
+    let absolute = |file: &Value| file.as_str().and_then(|file| std::path::absolute(file).ok());
+    for file in given {
+        if !files.iter().any(|known| known == file || absolute(known) == absolute(file)) {
+            files.push(file.clone());
+        }
+    }
+    Value::Array(files)
+}
+
 /// Sets a key of the first table, in which all settings are. Returns the line as it was and as it is.
-fn set(lines: &mut Vec<String>, name: &str, value: &str, is_list: bool) -> (Option<String>, String) {
-    let value = toml::Value::from(value);
-    let new = if is_list { format!("{name} = [{value}]") } else { format!("{name} = {value}") };
+fn set(lines: &mut Vec<String>, name: &str, value: &Value) -> (Option<String>, String) {
+    let new = format!("{name} = {value}");
     let end = lines.iter().position(|line| line.trim_start().starts_with('[')).unwrap_or(lines.len());
     let is_it = |line: &String| {
         let key = line.split('=').next().unwrap_or_default().trim();
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn a_setting_is_replaced_where_it_stands_and_nothing_else_changes() {
         let mut file = lines("# mine\nclient-id = \"a\" # old\nlog-format = \"json\"\n\n[[tools]]\nclient-id = \"x\"");
-        let change = set(&mut file, "client-id", "b", false);
+        let change = set(&mut file, "client-id", &"b".into());
         assert_eq!(change, (Some("client-id = \"a\" # old".to_owned()), "client-id = \"b\"".to_owned()));
         assert_eq!(file, lines("# mine\nclient-id = \"b\"\nlog-format = \"json\"\n\n[[tools]]\nclient-id = \"x\""));
     }
@@ -162,10 +163,29 @@ mod tests {
     #[test]
     fn a_new_setting_stands_before_the_first_table() {
         let mut file = lines("log-format = \"json\"\n\n[[tools]]\nfile = \"x\"");
-        set(&mut file, "client-id", "b", false);
+        set(&mut file, "client-id", &"b".into());
         assert_eq!(file, lines("log-format = \"json\"\nclient-id = \"b\"\n\n[[tools]]\nfile = \"x\""));
         let mut empty = Vec::new();
-        set(&mut empty, "certificate-file", "/x.pem", true);
-        assert_eq!(empty, ["certificate-file = [\"/x.pem\"]"]);
+        set(&mut empty, "certificate-file", &files(&["/x.pem", "/y.pem"]));
+        assert_eq!(empty, ["certificate-file = [\"/x.pem\", \"/y.pem\"]"]);
+    }
+
+    fn files(files: &[&str]) -> Value {
+        Value::Array(files.iter().map(|file| Value::from(*file)).collect())
+    }
+
+    #[test]
+    fn a_list_of_files_is_added_to_and_names_no_file_twice() {
+        let here = std::path::absolute("here.pem").unwrap().display().to_string();
+        for (known, given, expected) in [
+            (None, files(&["/new.pem", "/old.pem"]), files(&["/new.pem", "/old.pem"])),
+            (Some(files(&["/old.pem"])), files(&["/new.pem"]), files(&["/old.pem", "/new.pem"])),
+            (Some(files(&["/old.pem", "/new.pem"])), files(&["/new.pem"]), files(&["/old.pem", "/new.pem"])),
+            (Some(files(&["here.pem"])), files(&[&here]), files(&["here.pem"])),
+            (None, files(&["/new.pem", "/new.pem"]), files(&["/new.pem"])),
+            (Some("a".into()), "b".into(), "b".into()),
+        ] {
+            assert_eq!(with_known(known.as_ref(), &given), expected, "{known:?} and {given:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::SetupError;
 use super::steps::{Ids, Step};
-use super::{GRANTS_CONSENT, WRITES_APPLICATIONS};
+use super::{READS_APPLICATIONS, READS_CONSENT};
 use crate::registration::document::Document;
 use crate::registration::graph::{Graph, filter};
 use crate::registration::needs::{Lack, Needs, NewId};
@@ -76,7 +76,7 @@ impl Plan {
         federated: Option<Federated>,
         consent: Option<String>,
     ) -> Result<(), SetupError> {
-        let read = |action| SetupError::during(action, WRITES_APPLICATIONS);
+        let read = |action| SetupError::during(action, READS_APPLICATIONS);
         let is_new = self.document.id.is_empty();
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let path = format!("/applications/{}/federatedIdentityCredentials", self.document.id);
@@ -116,7 +116,7 @@ impl Plan {
                 Some(principal) => {
                     let path = format!("/oauth2PermissionGrants{}", filter("clientId", &text(principal, "id")));
                     let grants = graph.list(&path).await;
-                    let grants = grants.map_err(SetupError::during("read consent", GRANTS_CONSENT))?;
+                    let grants = grants.map_err(SetupError::during("read consent", READS_CONSENT))?;
                     grants.into_iter().find(|grant| {
                         text(grant, "resourceId") == graph_principal && text(grant, "consentType") == "AllPrincipals"
                     })
@@ -144,7 +144,7 @@ impl Plan {
             None => Vec::new(),
             Some(principal) => {
                 let path = format!("/servicePrincipals/{}/appRoleAssignments", text(principal, "id"));
-                let read = SetupError::during("read the permissions of the application", WRITES_APPLICATIONS);
+                let read = SetupError::during("read the permissions of the application", READS_APPLICATIONS);
                 graph.list(&path).await.map_err(read)?
             }
         };

@@ -70,7 +70,9 @@ impl Step {
             Self::Trust { id, body } => {
                 let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
                 let change = if id.is_some() { " (changed)" } else { "" };
-                Some(format!("federated credential{change}: issuer {}, subject {}", text("issuer"), text("subject")))
+                let audience = body.pointer("/audiences/0").and_then(Value::as_str).unwrap_or_default();
+                let (issuer, subject) = (text("issuer"), text("subject"));
+                Some(format!("federated credential{change}: issuer {issuer}, subject {subject}, audience {audience}"))
             }
             Self::AddPrincipal => Some("enterprise application (service principal) in the tenant".to_owned()),
             Self::Consent { missing, .. } => {

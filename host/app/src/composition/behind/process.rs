@@ -26,7 +26,7 @@ pub(super) fn new(
         command: process.command.clone(),
         search_path: process.search_path.clone().map(Into::into),
         variables: process.variables.0.clone(),
-        folder: None,
+        folder: process.folder.clone(),
         private_folders: process.private_folders.clone(),
         idle: process.idle,
         max_processes: process.max_processes,

@@ -55,7 +55,7 @@ impl Tools {
     /// Loads the components of the configuration. Compiles them, unless the code cache has them.
     pub async fn load(config: &Config, telemetry: &Telemetry) -> Result<Self, ToolsError> {
         let tokens = PluginTokens::new();
-        let settings: Vec<_> = config.behind.tools.iter().map(settings).collect();
+        let settings: Vec<_> = config.behind.tools.iter().map(runtime_settings).collect();
         let names = config.behind.tools.iter().map(|tools| tools.place.name.as_str()).collect::<Vec<_>>().join(", ");
         let delegated: Arc<dyn DelegatedTokens> = Arc::clone(&tokens) as _;
         let (graph, ca_file) = (config.settings.graph.clone(), config.ca_file.clone());
@@ -140,7 +140,9 @@ impl Tools {
         let whole = config.behind.tools.iter().filter(|tools| self.is_whole_server(&tools.place.name));
         let server = |tools: &ToolsConfig| {
             let name = tools.place.name.clone();
-            let server = WholeServer { components: Arc::clone(&self.components), name, max_time: tools.max_time };
+            let components = Arc::clone(&self.components);
+            let server =
+                WholeServer { components, name, max_time: tools.max_time, max_concurrent: tools.max_concurrent };
             (tools.place.name.clone(), Arc::new(server) as Arc<dyn Behind>)
         };
         whole.map(server).collect()
@@ -148,7 +150,7 @@ impl Tools {
 }
 
 /// What the runtime is told.
-fn settings(tools: &ToolsConfig) -> ToolComponentSettings {
+pub fn runtime_settings(tools: &ToolsConfig) -> ToolComponentSettings {
     let egress = |EgressConfig { to, permissions }: &EgressConfig| EgressEntry {
         to: to.clone(),
         permissions: permissions.clone(),
@@ -180,6 +182,7 @@ struct WholeServer {
     components: Arc<ToolComponents>,
     name: String,
     max_time: Duration,
+    max_concurrent: usize,
 }
 
 #[async_trait]
@@ -197,6 +200,11 @@ impl Behind for WholeServer {
             answer.extensions_mut().insert(NoToken(error));
         }
         Ok(answer.map(|body| body.map_err(|error| BehindError::BrokenOff(error.to_string())).boxed_unsync()))
+    }
+
+    /// Every request, also one for an event stream, has an instance.
+    fn requests_at_once(&self) -> Option<usize> {
+        Some(self.max_concurrent)
     }
 
     fn time_to_answer(&self) -> Duration {

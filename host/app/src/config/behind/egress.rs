@@ -1,7 +1,9 @@
-//! Where the requests of a tool may go, and with which permissions of its caller.
+//! Where the requests of a tool may go, and with which permissions of its caller: `egress` of a `[[tools]]`, or `--egress`.
 
 use std::collections::HashSet;
 
+use clap::parser::MatchesError;
+use clap::{Arg, ArgAction, ArgMatches};
 use entra_mcp_plugin::outbound_http::OutboundPolicy;
 use serde::Deserialize;
 use url::Url;
@@ -9,6 +11,7 @@ use url::Url;
 use super::Context;
 use crate::config::endpoints::endpoint;
 use crate::config::serve::check_scope;
+use crate::config::setting::SettingValue;
 use crate::config::{ConfigError, invalid};
 
 /// What tools call Microsoft Graph, in every cloud.
@@ -39,6 +42,59 @@ pub enum TokenChoice {
     Caller,
     /// None.
     None,
+}
+
+/// The destinations of the only tool component: each flag is one, and the variable is a JSON list of entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct GivenEgress(pub Vec<EgressEntry>);
+
+/// `URL=Scope[,Scope]`: permissions of Microsoft Graph in the short form, those of another API after its identifier and a
+/// slash.
+fn of_flag(text: &str) -> Result<EgressEntry, String> {
+    let form = || {
+        "URL=SCOPE[,SCOPE] is expected, such as https://graph.microsoft.com=Mail.Read, or \
+         https://api.contoso.com/v1/=api://contoso/Orders.Read"
+            .to_owned()
+    };
+    let (to, permissions) = text.rsplit_once('=').ok_or_else(form)?;
+    let permissions = permissions.split(',').map(str::trim).map(|permission| match permission.rsplit_once('/') {
+        Some((resource, scope)) => (Some(resource.to_owned()), scope.to_owned()),
+        None => (None, permission.to_owned()),
+    });
+    let (mut resources, scopes): (Vec<_>, Vec<_>) = permissions.unzip();
+    if to.is_empty() || scopes.iter().any(String::is_empty) {
+        return Err(form());
+    }
+    resources.dedup();
+    match resources.as_slice() {
+        [resource] => {
+            Ok(EgressEntry { to: to.to_owned(), resource: resource.clone(), scopes: Some(scopes), token: None })
+        }
+        _ => Err("a request gets one token, for one API: permissions of one API are expected".to_owned()),
+    }
+}
+
+impl SettingValue for GivenEgress {
+    fn argument(argument: Arg) -> Arg {
+        argument.value_parser(of_flag).action(ArgAction::Append)
+    }
+
+    fn of_matches(matches: &ArgMatches, name: &str) -> Result<Option<Self>, MatchesError> {
+        Ok(matches.try_get_many::<EgressEntry>(name)?.map(|entries| Self(entries.cloned().collect())))
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn expected(_: &str) -> String {
+        "a JSON list is expected, such as [{\"to\": \"https://graph.microsoft.com\", \"scopes\": [\"Mail.Read\"]}]"
+            .to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(|entry| entry.to.as_str()).collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// A destination, checked.

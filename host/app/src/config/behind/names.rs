@@ -14,6 +14,10 @@ const MAX_PATH: usize = 128;
 /// Characters of the longest title: it is one line of the consent page.
 const MAX_TITLE: usize = 128;
 
+/// Bytes of the name of a tool on the consent page, and how many one server names there: as the component takes them.
+const MAX_TOOL: usize = 128;
+const MAX_TOOLS: usize = 100;
+
 /// The path of the only server.
 const ONLY_PATH: &str = "/mcp";
 
@@ -30,6 +34,8 @@ pub struct Place {
     pub path: String,
     /// For people.
     pub title: Option<String>,
+    /// Tools that the consent page names, of a whole MCP server.
+    pub tools: Vec<String>,
 }
 
 /// The settings that the checks are about.
@@ -37,9 +43,11 @@ pub(super) struct Keys {
     pub(super) name: &'static str,
     pub(super) path: &'static str,
     pub(super) title: &'static str,
+    pub(super) tools: &'static str,
 }
 
-/// The names and paths that are given already.
+/// The names and paths that are given already. Paths are in lower case: a proxy in front may ignore their case, and would
+/// then reach the server whose rules are laxer.
 pub(super) struct Names {
     servers: usize,
     names: HashSet<String>,
@@ -65,10 +73,9 @@ impl Names {
         keys: &Keys,
         name: String,
         path: Option<String>,
-        title: Option<String>,
+        (title, tools): (Option<String>, Vec<String>),
     ) -> Result<Place, ConfigError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
+        if !is_name(&name) {
             return Err(invalid(
                 keys.name,
                 &name,
@@ -85,9 +92,10 @@ impl Names {
             None if self.servers == 1 => ONLY_PATH.to_owned(),
             None => format!("/{name}/mcp"),
         };
-        if !self.paths.insert(path.clone()) {
+        if !self.paths.insert(path.to_ascii_lowercase()) {
             return Err(ConfigError::Conflict(format!(
-                "two servers have the path {path:?}, the second of them is {name:?}: give it another path"
+                "two servers have the path {path:?}, in whatever case, and the second of them is {name:?}: give it another \
+                 path"
             )));
         }
         if let Some(title) = &title
@@ -96,8 +104,21 @@ impl Names {
             let expected = format!("one line of 1 to {MAX_TITLE} characters is expected");
             return Err(invalid(keys.title, title, expected));
         }
-        Ok(Place { name, path, title })
+        let is_tool =
+            |tool: &String| (1..=MAX_TOOL).contains(&tool.len()) && tool.bytes().all(|byte| byte.is_ascii_graphic());
+        if tools.len() > MAX_TOOLS || !tools.iter().all(is_tool) {
+            let expected =
+                format!("at most {MAX_TOOLS} names of 1 to {MAX_TOOL} visible ASCII characters are expected");
+            return Err(invalid(keys.tools, &tools.join(", "), expected));
+        }
+        Ok(Place { name, path, title, tools })
     }
+}
+
+/// Whether a server may be called so.
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(plain)
 }
 
 fn check_path(key: &'static str, path: String) -> Result<String, ConfigError> {

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{Config, HostLayer, Layer, ServeConfig, ServeLayer, Sources};
 
+mod flags;
+
 const CRM: &str = "[[upstream]]\nname = 'crm'\nurl = 'http://127.0.0.1:8000/mcp'\n";
 
 /// A folder with a configuration file and two components. `{}` in the file stands for the folder.
@@ -89,31 +91,6 @@ fn without_servers_the_component_serves_its_own_tools() {
 }
 
 #[test]
-fn a_component_of_a_flag_is_the_only_server_and_is_granted_nothing() {
-    let mut setup = Setup::new("");
-    setup.behind.tools = Some(vec![ToolsEntry::bare(setup.file("Order_Tools.wasm"))]);
-    let behind = setup.serve().unwrap().common.behind;
-    let [tools] = behind.tools.as_slice() else { panic!("{behind:?}") };
-    assert_eq!((tools.place.name.as_str(), tools.place.path.as_str()), ("order-tools", "/mcp"));
-    assert_eq!((tools.egress.len(), tools.reuse, tools.is_bare), (0, false, true));
-    assert_eq!((tools.max_memory_bytes, tools.max_answer_bytes), (64 * 1024 * 1024, 1024 * 1024));
-    assert_eq!((tools.max_time, tools.max_concurrent), (Duration::from_secs(30), 64));
-    let (line, block) = tools.bare_advice().unwrap();
-    assert_eq!(
-        line,
-        format!(
-            "the tools of order-tools get no token and reach nothing, because {} is named without its destinations: in \
-             place of --tools, write into the configuration file",
-            tools.file.display()
-        )
-    );
-    // The block is what it says: a configuration that gives the tools a destination.
-    let of_block = load(&block).unwrap();
-    assert_eq!(of_block.tools[0].egress[0].permissions, ["https://graph.microsoft.com/User.Read"]);
-    assert_eq!((&of_block.tools[0].file, of_block.tools[0].bare_advice()), (&tools.file, None));
-}
-
-#[test]
 fn servers_come_from_flags_or_variables_or_the_file() {
     let setup =
         Setup::new("[[tools]]\nfile = '{}/mail.wasm'\n[[upstream]]\nname = 'crm'\nurl = 'https://crm.example/mcp'");
@@ -177,6 +154,7 @@ fn every_setting_of_tools_reaches_the_component_and_the_runtime() {
         path: "/post/mcp".to_owned(),
         kind: ServerKind::Tools,
         title: Some("Mail".to_owned()),
+        tools: Vec::new(),
         permissions: vec![graph.map(str::to_owned).to_vec(), vec!["api://contoso/Orders.Read".to_owned()]],
         identity: ServerIdentity::None,
     };
@@ -308,7 +286,7 @@ fn limits_and_variables_of_tools_are_checked() {
 #[test]
 fn unknown_keys_are_refused_with_the_known_ones() {
     for (file, key) in [
-        (mail("egres = []"), "`egres`, expected one of `file`, `name`, `path`, `title`, `egress`"),
+        (mail("egres = []"), "`egres`, expected one of `file`, `name`, `path`, `title`, `tools`, `egress`"),
         (mail("egress = [{ to = 'https://a.example', scope = 'x' }]"), "`scope`, expected one of `to`, `resource`"),
         (crm("uri = 'x'"), "`uri`, expected one of `name`, `url`, `command`"),
         (crm("is-bare = true"), "`is-bare`, expected one of `name`"),
@@ -328,10 +306,14 @@ fn names_and_paths_belong_to_one_server_and_to_none_of_the_programs_own() {
     let two = |first: &str, second: &str| {
         refusal(&format!("{}\n{}\n", crm(first), crm(second).replace("'crm'\nurl", "'erp'\nurl")))
     };
-    assert_eq!(
-        two("path = '/a/mcp'", "path = '/a/mcp'"),
-        r#"two servers have the path "/a/mcp", the second of them is "erp": give it another path"#
-    );
+    for path in ["/a/mcp", "/A/mcp", "/a/MCP"] {
+        assert_eq!(
+            two("path = '/a/mcp'", &format!("path = '{path}'")),
+            format!(
+                "two servers have the path {path:?}, in whatever case, and the second of them is \"erp\": give it another path"
+            )
+        );
+    }
     assert_eq!(
         refusal(&format!("{CRM}{CRM}")),
         r#"two servers are called "crm": give each a name of its own in [[tools]] or [[upstream]]"#
@@ -359,6 +341,20 @@ fn names_and_paths_belong_to_one_server_and_to_none_of_the_programs_own() {
     }
     // The program's own tools are not served any more.
     assert_eq!(load(&crm("path = '/mcp'")).unwrap().upstreams[0].place.path, "/mcp");
+}
+
+#[test]
+fn the_tools_of_the_consent_page_are_names_that_people_can_see() {
+    let tools = |file: &str| Ok::<_, ConfigError>(load(file)?.settings().remove(0).tools);
+    assert_eq!(tools(CRM).unwrap(), [""; 0]);
+    assert_eq!(tools(&crm("tools = ['list_records', 'read']")).unwrap(), ["list_records", "read"]);
+    assert_eq!(tools(&mail("tools = ['list_mail']")).unwrap(), ["list_mail"]);
+    let expected = "at most 100 names of 1 to 128 visible ASCII characters are expected";
+    for (list, shown) in [("['a', '']", "a, "), ("['a b']", "a b"), ("[\"\\u202e\"]", "\u{202e}")] {
+        assert_eq!(refusal(&crm(&format!("tools = {list}"))), format!("upstream.tools is {shown:?}, but {expected}"));
+    }
+    let many = format!("tools = {:?}", vec!["x"; 101]);
+    assert_eq!(refusal(&mail(&many)), format!("tools.tools is {:?}, but {expected}", vec!["x"; 101].join(", ")));
 }
 
 #[test]
@@ -393,6 +389,7 @@ fn an_upstream_is_reached_by_url_or_by_command() {
     let expected = UpstreamTarget::Process(ProcessConfig {
         command: vec!["python".into(), "server.py".into()],
         search_path: None,
+        folder: None,
         private_folders: std::env::temp_dir(),
         variables: Variables(vec![("A".into(), "b".into())]),
         idle: Duration::from_secs(1),
@@ -411,6 +408,11 @@ fn an_upstream_is_reached_by_url_or_by_command() {
         (
             crm("idle-seconds = 5"),
             r#"the upstream "crm" has idle-seconds, which is for a command, and a url: remove idle-seconds"#,
+        ),
+        (crm("folder = '/'"), r#"the upstream "crm" has folder, which is for a command, and a url: remove folder"#),
+        (
+            command("folder = '/no/such/folder'"),
+            r#"upstream.folder is "/no/such/folder", but a folder that exists is expected, in which the processes are started"#,
         ),
         (
             crm("variables = []"),
@@ -431,27 +433,18 @@ fn an_upstream_is_reached_by_url_or_by_command() {
             command("max-processes = 2\nmax-processes-per-person = 3"),
             r#"upstream.max-processes-per-person is "3", but 1 to 2 is expected"#,
         ),
-        (crm("max-seconds-to-answer = 0"), r#"upstream.max-seconds-to-answer is "0", but 1 to 3600 is expected"#),
+        (crm("max-seconds-to-answer = 0"), r#"upstream.max-seconds-to-answer is "0", but 1 to 540 is expected"#),
+        (crm("max-seconds-to-answer = 541"), r#"upstream.max-seconds-to-answer is "541", but 1 to 540 is expected"#),
     ] {
         assert_eq!(refusal(&file), expected, "{file}");
     }
 }
 
 #[test]
-fn a_command_of_a_flag_is_split_as_by_a_shell() {
-    let mut setup = Setup::new("");
-    setup.behind.upstream_command = Some(CommandLines(vec![r#"python "my server.py" --name='a b' c\ d"#.into()]));
-    let behind = setup.serve().unwrap().common.behind;
-    let UpstreamTarget::Process(process) = &behind.upstreams[0].target else { panic!("{behind:?}") };
-    assert_eq!(process.command, ["python", "my server.py", "--name=a b", "c d"]);
-    // An argument may be a secret.
-    assert!(!format!("{behind:?}").contains("my server"));
-
-    setup.behind.upstream_command = Some(CommandLines(vec!["python 'server.py".into()]));
-    assert_eq!(
-        setup.serve().unwrap_err().to_string(),
-        r#"upstream-command is "python 'server.py", but a command is expected whose quotation marks are closed"#
-    );
+fn the_longest_wait_for_an_answer_leaves_a_minute_of_the_permission_for_the_answer() {
+    let behind = load(&crm("max-seconds-to-answer = 540")).unwrap();
+    let rest = entra_mcp_gate::gate::PERMITTED.saturating_sub(behind.upstreams[0].max_time_to_answer);
+    assert_eq!(rest, Duration::from_secs(60));
 }
 
 #[test]
@@ -538,14 +531,22 @@ fn the_start_says_which_servers_are_open() {
         let settings = Setup::new(&file).serve().unwrap().settings("127.0.0.1:1".parse().unwrap());
         openness(&settings.servers, settings.http.unwrap().access.as_deref().unwrap_or_default(), deny_unlisted)
     };
-    let open = [
-        "every caller that is let in may use every tool of mail: write [[access]] rules, or set deny-unlisted",
-        "every caller that is let in may use every tool, resource and prompt of crm: write [[access]] rules, or set \
-         deny-unlisted",
-    ];
-    assert_eq!(lines("", false), open);
-    assert_eq!(lines("[[access]]\nserver = 'crm'\ntool = 'x'", false), open[..1]);
-    assert_eq!(lines("[[access]]\ntool = '*'", false), [""; 0]);
+    let open = |what: &str| {
+        format!(
+            "every person and application that is let in, but no AI agent, may use {what}: write [[access]] rules, or set \
+             deny-unlisted"
+        )
+    };
+    let (mail_is, crm_is) = (open("every tool of mail"), open("every tool, every resource and every prompt of crm"));
+    assert_eq!(lines("", false), [&*mail_is, &*crm_is]);
+    // A rule for one tool leaves the others open, and says nothing of resources and prompts.
+    let rest = open("every tool that no rule names, every resource and every prompt of crm");
+    assert_eq!(lines("[[access]]\nserver = 'crm'\ntool = 'x'", false), [&*mail_is, &*rest]);
+    let rest = open("every resource and every prompt of crm");
+    assert_eq!(lines("[[access]]\nserver = 'crm'\ntool = '*'", false), [&*mail_is, &*rest]);
+    assert_eq!(lines("[[access]]\ntool = '*'", false), [rest]);
+    let all = ["tool", "resource", "prompt"].map(|kind| format!("[[access]]\nkind = '{kind}'\ntool = '*'\n")).concat();
+    assert_eq!(lines(&all, false), [""; 0]);
     assert_eq!(
         lines("[[access]]\nserver = 'crm'\ntool = 'x'", true),
         ["no caller may use any tool of mail: deny-unlisted is set, and no [[access]] rule is for it"]

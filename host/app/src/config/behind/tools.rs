@@ -40,7 +40,7 @@ const CONCURRENT: RangeInclusive<u32> = 1..=1024;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-const KEYS: Keys = Keys { name: "tools.name", path: "tools.path", title: "tools.title" };
+const KEYS: Keys = Keys { name: "tools.name", path: "tools.path", title: "tools.title", tools: "tools.tools" };
 
 /// One `[[tools]]`, or one `--tools`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +54,9 @@ pub struct ToolsEntry {
     pub path: Option<String>,
     /// For people.
     pub title: Option<String>,
+    /// Tools that the consent page names, of a component that is a whole MCP server.
+    #[serde(default)]
+    pub tools: Vec<String>,
     /// Where its requests may go.
     #[serde(default)]
     pub egress: Vec<EgressEntry>,
@@ -71,7 +74,7 @@ pub struct ToolsEntry {
     pub max_answer_kib: Option<u32>,
     /// Calls at the same time.
     pub max_concurrent: Option<u32>,
-    /// Whether a flag or a variable names the file, and nothing says more about it.
+    /// Whether a flag or a variable names the file, and no `[[tools]]` says more about it.
     #[serde(skip)]
     pub is_bare: bool,
 }
@@ -107,9 +110,19 @@ impl ToolsEntry {
         Self { file: file.into(), is_bare: true, ..Self::default() }
     }
 
+    /// The files that a flag or a variable names, with what the configuration file says about them.
+    pub(super) fn completed(named: Vec<Self>, known: &[Self]) -> Vec<Self> {
+        let complete = |entry: Self| {
+            let of_file: Vec<Self> =
+                known.iter().filter(|known| is_same_file(&known.file, &entry.file)).cloned().collect();
+            if of_file.is_empty() { vec![entry] } else { of_file }
+        };
+        named.into_iter().flat_map(complete).collect()
+    }
+
     pub(super) fn checked(self, names: &mut Names, context: &Context<'_>) -> Result<ToolsConfig, ConfigError> {
         let name = self.name.clone().unwrap_or_else(|| name_of(&self.file));
-        let place = names.place(&KEYS, name, self.path, self.title).map_err(|error| match error {
+        let place = names.place(&KEYS, name, self.path, (self.title, self.tools)).map_err(|error| match error {
             ConfigError::Invalid { name: "tools.name", value, .. } if self.name.is_none() => {
                 ConfigError::Conflict(format!(
                     "the file {} gives no name for a server, which is of a-z, 0-9 and -: rename it, or write a [[tools]] \
@@ -161,16 +174,17 @@ impl ToolsConfig {
                 permissions.push(egress.permissions.clone());
             }
         }
-        let Place { name, path, title } = self.place.clone();
-        ServerSettings { name, path, kind: ServerKind::Tools, title, permissions, identity: ServerIdentity::None }
+        let Place { name, path, title, tools } = self.place.clone();
+        let identity = ServerIdentity::None;
+        ServerSettings { name, path, kind: ServerKind::Tools, title, tools, permissions, identity }
     }
 
-    /// What to tell an operator that named only the file, and what to write instead.
+    /// What to tell an operator that named only the file, and what to write into the configuration file instead.
     pub fn bare_advice(&self) -> Option<(String, String)> {
         let Place { name, .. } = &self.place;
         let line = format!(
-            "the tools of {name} get no token and reach nothing, because {} is named without its destinations: in place of \
-             --tools, write into the configuration file",
+            "the tools of {name} get no token and reach nothing, because {} is named without its destinations: add them, such \
+             as --egress 'https://graph.microsoft.com=User.Read', or write into the configuration file",
             self.file.display()
         );
         // A TOML string in the form that Rust gives to strings, which is the same for what a name or a path may hold.
@@ -179,12 +193,17 @@ impl ToolsConfig {
             self.file.display().to_string(),
             "https://graph.microsoft.com"
         );
-        self.is_bare.then_some((line, block))
+        (self.is_bare && self.egress.is_empty()).then_some((line, block))
     }
 }
 
-/// The name that a file gives: `Mail_Tools.wasm` is `mail-tools`.
-fn name_of(file: &Path) -> String {
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let canonical = |file: &Path| file.canonicalize().ok();
+    canonical(one).is_some_and(|one| canonical(other) == Some(one))
+}
+
+/// The name that a file gives: `Mail_Tools.wasm` is `mail-tools`. Not every file name gives one that is accepted.
+pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     stem.replace(['_', '.', ' '], "-")
 }

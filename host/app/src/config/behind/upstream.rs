@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::ValueParser;
@@ -34,15 +34,16 @@ const PROCESSES: RangeInclusive<u32> = 1..=1024;
 /// Processes of one caller, each for a session, unless set otherwise.
 const DEFAULT_MAX_PROCESSES_PER_PERSON: u32 = 4;
 
-/// Time until an answer begins, unless set otherwise, and bounds of it. An hour is for tools that work that long before
-/// they say anything.
+/// Time until an answer begins, unless set otherwise, and bounds of it. The permission of a request ends ten minutes after it
+/// was admitted, and its answer with it: a minute of that is for the answer itself.
 const DEFAULT_MAX_SECONDS_TO_ANSWER: u32 = 60;
-const SECONDS_TO_ANSWER: RangeInclusive<u32> = 1..=3_600;
+const SECONDS_TO_ANSWER: RangeInclusive<u32> = 1..=540;
 
 /// Characters of the longest audience.
 const MAX_AUDIENCE: usize = 512;
 
-const KEYS: Keys = Keys { name: "upstream.name", path: "upstream.path", title: "upstream.title" };
+const KEYS: Keys =
+    Keys { name: "upstream.name", path: "upstream.path", title: "upstream.title", tools: "upstream.tools" };
 
 /// One `[[upstream]]`, one `--upstream` or one `--upstream-command`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -58,6 +59,9 @@ pub struct UpstreamEntry {
     pub path: Option<String>,
     /// For people.
     pub title: Option<String>,
+    /// Tools that the consent page names.
+    #[serde(default)]
+    pub tools: Vec<String>,
     /// How it learns who calls.
     pub identity: Option<IdentityName>,
     /// Of an assertion.
@@ -68,6 +72,8 @@ pub struct UpstreamEntry {
     pub scopes: Option<Vec<String>>,
     /// Of a process.
     pub variables: Option<VariableEntries>,
+    /// The working folder of processes.
+    pub folder: Option<PathBuf>,
     /// Time without a request after which a process is ended.
     pub idle_seconds: Option<u32>,
     /// Processes at the same time.
@@ -129,6 +135,8 @@ pub struct ProcessConfig {
     pub search_path: Option<String>,
     /// Its variables, besides those that name the caller.
     pub variables: Variables,
+    /// The working folder of every process, absolute. `None`: each has an empty one of its own.
+    pub folder: Option<PathBuf>,
     /// Where folders for processes are made.
     pub private_folders: PathBuf,
     /// Time without a request after which a process is ended.
@@ -162,7 +170,7 @@ impl UpstreamEntry {
                 ));
             }
         };
-        let place = names.place(&KEYS, name, self.path.clone(), self.title.clone())?;
+        let place = names.place(&KEYS, name, self.path.clone(), (self.title.clone(), self.tools.clone()))?;
         let target = self.target(&place.name, context)?;
         let identity = self.identity(&place.name, &target)?;
         let seconds = self.max_seconds_to_answer.unwrap_or(DEFAULT_MAX_SECONDS_TO_ANSWER);
@@ -180,6 +188,7 @@ impl UpstreamEntry {
             (Some(url), None) => {
                 let of_processes = [
                     ("variables", self.variables.is_some()),
+                    ("folder", self.folder.is_some()),
                     ("idle-seconds", self.idle_seconds.is_some()),
                     ("max-processes", self.max_processes.is_some()),
                     ("max-processes-per-person", self.max_processes_per_person.is_some()),
@@ -216,8 +225,12 @@ impl UpstreamEntry {
         )?;
         let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let variables = self.variables.clone().unwrap_or_default();
+        // A command of a flag is written as in a shell, whose folder is that of this process.
+        let here = || self.is_bare.then(|| PathBuf::from("."));
+        let folder = self.folder.clone().or_else(here).map(|folder| working_folder(&folder)).transpose()?;
         Ok(UpstreamTarget::Process(ProcessConfig {
             command: command.to_vec(),
+            folder,
             search_path: context.environment.get("PATH"),
             private_folders: std::env::temp_dir(),
             variables: variables.checked("upstream.variables", context.environment)?,
@@ -281,14 +294,21 @@ impl UpstreamEntry {
 impl UpstreamConfig {
     /// What the component is told.
     pub(super) fn settings(&self) -> ServerSettings {
-        let Place { name, path, title } = self.place.clone();
+        let Place { name, path, title, tools } = self.place.clone();
         let permissions = match &self.identity {
             ServerIdentity::Token { permissions } => vec![permissions.clone()],
             ServerIdentity::None | ServerIdentity::EasyAuth | ServerIdentity::Assertion { .. } => Vec::new(),
         };
         let identity = self.identity.clone();
-        ServerSettings { name, path, kind: ServerKind::Upstream, title, permissions, identity }
+        ServerSettings { name, path, kind: ServerKind::Upstream, title, tools, permissions, identity }
     }
+}
+
+/// The folder of processes, which has to be there.
+fn working_folder(folder: &Path) -> Result<PathBuf, ConfigError> {
+    let absolute = std::path::absolute(folder).ok().filter(|folder| folder.is_dir());
+    let expected = "a folder that exists is expected, in which the processes are started";
+    absolute.ok_or_else(|| invalid("upstream.folder", &folder.display().to_string(), expected))
 }
 
 /// Where a server may be: anywhere by https, and by http on this machine and in private networks, which the way out checks

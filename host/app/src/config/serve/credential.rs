@@ -75,7 +75,7 @@ impl std::fmt::Debug for CredentialConfig {
 }
 
 /// `api://AzureADTokenExchange` is called otherwise in the national clouds.
-fn exchange_audience(authority: &str) -> &'static str {
+pub(in super::super) fn exchange_audience(authority: &str) -> &'static str {
     match Url::parse(authority).ok().as_ref().and_then(Url::host_str) {
         Some("login.microsoftonline.us") => "api://AzureADTokenExchangeUSGov",
         Some("login.partner.microsoftonline.cn" | "login.chinacloudapi.cn") => "api://AzureADTokenExchangeChina",
@@ -130,12 +130,9 @@ pub(super) fn credential(
         managed_identity: values.managed_identity_id.clone(),
         exchange_audience: exchange_audience(authority),
     };
+    one_place_for_the_certificate(values)?;
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     match config.name {
-        _ if config.vault_certificate.is_some() && !config.certificates.is_empty() => conflict(
-            "--certificate-file and --certificate-vault-url are both set: there is one place for the certificate. To change \
-             from one to the other, register both certificates, then change the setting",
-        ),
         CredentialName::Certificate if config.certificates.is_empty() && config.vault_certificate.is_none() => {
             conflict(
                 "--credential certificate needs --certificate-file, a file with a certificate and its private key (PEM or \
@@ -157,6 +154,18 @@ pub(super) fn credential(
         ),
         _ => Ok(config),
     }
+}
+
+/// A certificate is in files or in a vault.
+pub(in super::super) fn one_place_for_the_certificate(values: &ServeValues) -> Result<(), ConfigError> {
+    if values.certificate_vault_url.is_none() || values.certificate_file.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::Conflict(
+        "--certificate-file and --certificate-vault-url are both set: there is one place for the certificate. To change from \
+         one to the other, register both certificates, then change the setting"
+            .to_owned(),
+    ))
 }
 
 pub(super) fn is_for_development(values: &ServeValues) -> bool {

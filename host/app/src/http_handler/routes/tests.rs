@@ -110,6 +110,7 @@ fn servers_that_the_component_protects_take_messages_and_those_behind_the_gate_g
         path: path.to_owned(),
         kind,
         title: None,
+        tools: Vec::new(),
         permissions: Vec::new(),
         identity: entra_mcp_plugin::environment::ServerIdentity::None,
     };

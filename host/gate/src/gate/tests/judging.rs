@@ -168,6 +168,18 @@ async fn events_with_lists_are_judged_and_all_others_pass_unchanged() {
 }
 
 #[tokio::test]
+async fn whatever_of_a_message_is_judged_is_judged_in_an_event_too() {
+    for member in entra_mcp_boundary::members::CONCERNED {
+        let keeper = judging();
+        let message = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"{member}":[]}}}}"#);
+        let event = format!("data: {message}\n\n");
+        let answer = judged(&keeper, move || events(full(&event))).await;
+        assert_eq!(text(answer).await.unwrap(), "data: {\"judged\":true}\n\n", "{member}");
+        assert_eq!(*keeper.judged.lock().unwrap(), [message]);
+    }
+}
+
+#[tokio::test]
 async fn an_event_is_judged_wherever_it_is_cut() {
     let stream: &'static str = "id: 1\r\ndata: {\"tools\":1}\r\n\r\n";
     for at in 1..stream.len() {

@@ -206,3 +206,34 @@ async fn one_caller_does_not_keep_others_out() {
     drop(call);
     assert_eq!(ask(&bounded, post()).await.status(), 200);
 }
+
+/// A server behind that takes four requests at once.
+struct Narrow(Arc<Server>);
+
+#[async_trait]
+impl Behind for Narrow {
+    async fn send(&self, request: Request<Bytes>, sender: Sender) -> Result<Response<AnswerBody>, BehindError> {
+        self.0.send(request, sender).await
+    }
+
+    fn requests_at_once(&self) -> Option<usize> {
+        Some(4)
+    }
+}
+
+#[tokio::test]
+async fn one_caller_gets_half_of_what_a_server_takes_at_once_and_others_the_rest() {
+    let server = Server::new(|| Ok(events(frames(vec![Ok(Frame::data(Bytes::from_static(b": hi\n\n")))]))));
+    let keeper = Keeper::granting(grant());
+    let servers = HashMap::from([("crm".to_owned(), Arc::new(Narrow(server)) as Arc<dyn Behind>)]);
+    let options = Options::new(Arc::new(|| "c-0".to_owned()));
+    let narrow = Gate::new(Arc::clone(&keeper) as Arc<dyn Gatekeeper>, servers, options);
+    let taken = [ask(&narrow, post()).await, ask(&narrow, request(Method::GET, &[])).await];
+    assert_eq!(taken.each_ref().map(|answer| answer.status().as_u16()), [200, 200]);
+    refused(ask(&narrow, post()).await, 503, "c-1").await;
+    let bob = Grant { caller: caller("bob"), ..grant() };
+    *keeper.admission.lock().unwrap() = Some(Ok(Admission::Forward(bob)));
+    assert_eq!(ask(&narrow, post()).await.status(), 200);
+    drop(taken);
+    assert_eq!(ask(&narrow, post()).await.status(), 200);
+}

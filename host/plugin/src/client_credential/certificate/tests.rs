@@ -198,15 +198,20 @@ async fn a_certificate_whose_time_is_not_now_gives_way_to_one_whose_time_it_is()
     );
 }
 
-#[test]
-fn a_pkcs12_file_is_opened_with_its_password() {
-    let bench = Bench::new();
-    let certificate = certificate(2026, 2027);
+/// A certificate of [`KEY`] with it, as PKCS#12.
+fn pkcs12(certificate: &rcgen::Certificate, password: &str) -> Vec<u8> {
     let key = PrivateKey::from_der(KeyPair::from_pem(KEY).unwrap().serialized_der()).unwrap();
     let chain = [p12_keystore::Certificate::from_der(certificate.der()).unwrap()];
     let mut store = KeyStore::new();
     store.add_entry("client", KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new("client", key, chain)));
-    let file = bench.write("client.p12", store.writer("hunter2").write().unwrap());
+    store.writer(password).write().unwrap()
+}
+
+#[test]
+fn a_pkcs12_file_is_opened_with_its_password() {
+    let bench = Bench::new();
+    let certificate = certificate(2026, 2027);
+    let file = bench.write("client.p12", pkcs12(&certificate, "hunter2"));
     let thumbprint = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, certificate.der());
     let found = bench.with_password(std::slice::from_ref(&file), Some("hunter2")).usable().unwrap();
     assert_eq!(found[0].thumbprint, base16ct::upper::encode_string(thumbprint.as_ref()));
@@ -246,4 +251,27 @@ fn a_chain_may_be_in_any_order() {
     let issuer = CertificateParams::new(vec!["ca".to_owned()]).unwrap().self_signed(&elliptic).unwrap().pem();
     let file = bench.write("client.pem", format!("{KEY}{issuer}{}", certificate(2026, 2027).pem()));
     assert_eq!(bench.of(&[file]).usable().unwrap().len(), 1);
+}
+
+#[test]
+fn the_certificate_to_register_is_the_one_of_the_key_in_either_form() {
+    let bench = Bench::new();
+    let own = certificate(2026, 2027);
+    let issuer = CertificateParams::new(vec!["ca".to_owned()]).unwrap();
+    let issuer = issuer.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let chain = bench.write("chain.pem", format!("{issuer}{KEY}{}", own.pem()));
+    assert_eq!(ClientCertificates::of_key(&chain, None, NOW), Ok(own.der().to_vec()));
+    let file = bench.write("client.p12", pkcs12(&own, "hunter2"));
+    let password = SecretBytes::new(b"hunter2".to_vec());
+    assert_eq!(ClientCertificates::of_key(&file, Some(&password), NOW), Ok(own.der().to_vec()));
+    assert_eq!(ClientCertificates::of_key(&file, None, NOW), Err(CertificateFault::Password(file.clone())));
+    let other = bench.write("other.pem", format!("{issuer}{KEY}"));
+    assert_eq!(ClientCertificates::of_key(&other, None, NOW), Err(CertificateFault::OtherKey(other.clone())));
+    // The next one may be registered before its time.
+    let next = certificate(2027, 2029);
+    let early = bench.write("next.pem", format!("{}{KEY}", next.pem()));
+    assert_eq!(ClientCertificates::of_key(&early, None, NOW), Ok(next.der().to_vec()));
+    let late = bench.write("expired.pem", pem(2024, 2025));
+    let expired = ClientCertificates::of_key(&late, None, NOW);
+    assert!(matches!(&expired, Err(CertificateFault::Expired { since, .. }) if since == "2025-01-01"), "{expired:?}");
 }

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::client_credential::kept_token::FAILED;
 use crate::clock::ManualClock;
 
 const NOW: u64 = 1_794_996_000;
@@ -132,6 +133,7 @@ async fn a_token_is_kept_until_it_is_about_to_expire_and_the_old_one_bridges_a_f
         clock.advance(RETRY_PAUSE);
     });
     assert_eq!((bridged.as_deref(), service.seen().len()), (Ok(&one), 3));
+    clock.advance(FAILED);
     assert_eq!(identity.token().await.as_deref(), Ok(&two));
 }
 
@@ -172,7 +174,11 @@ async fn a_machine_without_the_service_knows_it_within_three_seconds() {
         let service = IdentityService::Imds { authority: Url::parse(place).unwrap() };
         let (identity, _) = of(service, None);
         let token = tokio::time::timeout(Duration::from_secs(3), identity.token()).await;
-        assert!(matches!(token, Ok(Err(IdentityFault::Absent { .. }))), "{place}: {token:?}");
+        let Ok(Err(fault @ IdentityFault::Absent { .. })) = token else { panic!("{place}: {token:?}") };
+        let said = fault.to_string();
+        assert!(said.starts_with(&format!("no managed identity service answers at {place} (")), "{said}");
+        let change = "Switch the identity on under Identity in the portal, or use another --credential";
+        assert!(said.ends_with(change), "{said}");
     }
 }
 

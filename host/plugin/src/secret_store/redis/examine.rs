@@ -10,8 +10,8 @@ use super::link::Repeat;
 use super::{OpenRedis, RedisError, RedisOptions, RedisStore, Stored};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{HiddenName, Sealed, key_named_in};
-use crate::secret_store::data_key::{DataKeys, KeyError, KeyId, key_id};
-use crate::secret_store::{KeySource, StoreError, StoreReport};
+use crate::secret_store::data_key::{DataKeys, KeyError, KeyId, Unchanged, key_id};
+use crate::secret_store::{KeySource, ReadOnly, StoreError, StoreReport};
 
 /// About how many keys the server looks at for one answer. Other clients wait meanwhile.
 const BATCH: u32 = 500;
@@ -23,7 +23,7 @@ impl RedisStore {
         source: Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<StoreReport, RedisError> {
-        let store = OpenRedis::prepare(options, source, clock)?;
+        let store = OpenRedis::prepare(options, Arc::new(Unchanged(source)), clock)?;
         store.check_server().await?;
         store.check_key(false).await?;
         let keys = store.source.read()?;
@@ -50,6 +50,18 @@ impl RedisStore {
             })
             .await?;
         Ok(report)
+    }
+
+    /// Connects as [`connect`](Self::connect) does, and changes nothing: a store without records does not take the key, and
+    /// every function that would change a record is refused.
+    pub async fn look(
+        options: &RedisOptions,
+        source: Arc<dyn KeySource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<ReadOnly, RedisError> {
+        let inner = Self::prepared(options, Arc::new(Unchanged(source)), clock).await?;
+        inner.check_key(false).await?;
+        Ok(ReadOnly::new(Arc::new(Self { inner: Arc::new(inner) })))
     }
 
     /// Whether this is the key of the records, if there are any; changes nothing.

@@ -1,4 +1,4 @@
-//! Opens every record of a database, and changes nothing.
+//! Opens every record of a database, and changes nothing: neither the files nor the place of the key.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, fingerprint, readers};
+use super::look::Head;
+use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, as_it_is, fingerprint, is_damaged, readers};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{Cipher, HiddenName, key_named_in};
-use crate::secret_store::data_key::{KeyError, KeyId, key_id};
+use crate::secret_store::data_key::{KeyError, KeyId, Unchanged, key_id};
 use crate::secret_store::{DataKeys, KeySource, StoreReport};
 
 /// Most faults of the file that are told.
@@ -21,19 +22,25 @@ pub(super) fn check(
     source: &Arc<dyn KeySource>,
     clock: &Arc<dyn Clock>,
 ) -> Result<StoreReport, OpenError> {
-    let failed = |error: rusqlite::Error| OpenError::Database { path: path.to_owned(), reason: error.to_string() };
+    let failed = |error: rusqlite::Error| match is_damaged(&error) {
+        true => OpenError::Damaged { path: path.to_owned(), reason: error.to_string() },
+        false => OpenError::Database { path: path.to_owned(), reason: error.to_string() },
+    };
     let missing = || OpenError::KeyMissing { store: path.to_owned(), place: source.place() };
-    let connection = open(path).map_err(failed)?;
+    let absolute = std::path::absolute(path)
+        .map_err(|error| OpenError::Database { path: path.to_owned(), reason: error.to_string() })?;
+    let connection = as_it_is::connect(&absolute).map_err(failed)?;
+    let Head { format: found, fingerprint: noted } = Head::of(&connection).map_err(failed)?;
+    let source: Arc<dyn KeySource> = Arc::new(Unchanged(Arc::clone(source)));
     let keys = source.read()?.ok_or_else(missing)?;
     let newest = keys.keys().next().and_then(|key| key_id(key.as_slice()));
-    let cipher = Cipher::new(&keys, Arc::clone(source), Arc::clone(clock));
+    let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(clock));
     let cipher = cipher.ok_or(OpenError::Keys(KeyError::NoRandomness))?;
     let mut report = StoreReport::default();
-    let (mine, noted) = (fingerprint::of(&cipher.hidden_name(fingerprint::NAME)), super::noted_fingerprint(path));
+    let mine = fingerprint::of(&cipher.hidden_name(fingerprint::NAME));
     if noted != 0 && noted != mine {
         return Err(OpenError::WrongKey { store: path.to_owned(), place: source.place() });
     }
-    let found: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     if found > SCHEMA_VERSION {
         return Err(OpenError::Version { path: path.to_owned(), found });
     }

@@ -7,6 +7,7 @@ mod erased;
 mod faults;
 mod files;
 mod key;
+mod look;
 mod reads;
 mod sealed;
 

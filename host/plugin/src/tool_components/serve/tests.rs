@@ -24,7 +24,7 @@ fn server(clock: ManualClock) -> Arc<Server> {
 
 /// A call that answers without an end, as fast as it is read, and tells when it is dropped.
 async fn endless(server: &Arc<Server>) -> (Response<ToolBody>, oneshot::Receiver<()>) {
-    let admitted = server.admit("alice").unwrap();
+    let admitted = server.admit(None, "alice").unwrap();
     let (sender, head) = oneshot::channel();
     let (ended, is_dropped) = oneshot::channel::<()>();
 
@@ -54,7 +54,7 @@ async fn a_client_that_does_not_read_holds_neither_the_instance_nor_the_place_pa
     let clock = ManualClock::new(0);
     let server = server(clock.clone());
     let (answer, is_dropped) = endless(&server).await;
-    assert!(matches!(server.admit("bob"), Err(ServeError::Unavailable(_))));
+    assert!(matches!(server.admit(None, "bob"), Err(ServeError::Unavailable(_))));
     clock.next_wait().await;
     clock.advance(MAX_TIME);
     // Nothing reads the body.
@@ -70,7 +70,7 @@ async fn a_client_that_does_not_read_holds_neither_the_instance_nor_the_place_pa
     assert!(matches!(error, ServeError::TimedOut), "{error:?}");
     assert_eq!(parts, MAX_UNREAD_PARTS);
     assert!(body.frame().await.is_none());
-    server.admit("bob").unwrap();
+    server.admit(None, "bob").unwrap();
 }
 
 #[tokio::test]

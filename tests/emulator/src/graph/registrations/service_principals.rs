@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Api, Asked, Key, READ, WRITE, application, conflict, created, refused, text, undeclared, wrong_method};
-use crate::config::{Application, GRAPH_APP_ID, User};
+use crate::config::{Application, GRAPH_APP_ID, MICROSOFT_SERVICES, ManagedIdentity, User};
 use crate::graph::GraphError;
 use crate::http::Reply;
 use crate::random::derived_guid;
@@ -12,13 +12,14 @@ use crate::token_endpoint::service_principal;
 
 const SET: &str = "servicePrincipals";
 const TYPE: &str = "servicePrincipal";
-const PROPERTIES: [&str; 9] = [
+const PROPERTIES: [&str; 10] = [
     "id",
     "appId",
     "displayName",
     "accountEnabled",
     "appRoleAssignmentRequired",
     "servicePrincipalType",
+    "alternativeNames",
     "oauth2PermissionScopes",
     "appRoles",
     "appOwnerOrganizationId",
@@ -34,12 +35,29 @@ fn is_present(asked: Asked<'_>, application: &Application) -> bool {
     }
 }
 
+/// The application ids of all that has a service principal in the caller's directory.
+fn app_ids(asked: Asked<'_>) -> impl Iterator<Item = &str> {
+    let present = asked.config.applications.iter().filter(move |one| is_present(asked, one));
+    let tenant = asked.caller.tenant();
+    let identities = asked.config.managed_identities.iter().filter(move |one| one.tenant == tenant);
+    present.map(|one| one.id.as_str()).chain([GRAPH_APP_ID]).chain(identities.map(|one| one.client_id.as_str()))
+}
+
+/// Managed identities have one object id, and other applications one in each directory.
+fn object_id(asked: Asked<'_>, app_id: &str) -> String {
+    match identity(asked, app_id) {
+        Some(identity) => identity.id.clone(),
+        None => service_principal(app_id, asked.caller.tenant()),
+    }
+}
+
+fn identity<'a>(asked: Asked<'a>, app_id: &str) -> Option<&'a ManagedIdentity> {
+    asked.config.managed_identities.iter().find(|one| one.client_id == app_id)
+}
+
 /// (object id, application id) of what a path names.
 pub(super) fn find(asked: Asked<'_>, key: &Key) -> Result<(String, String), GraphError> {
-    let tenant = asked.caller.tenant();
-    let present = asked.config.applications.iter().filter(|one| is_present(asked, one));
-    let ids = present.map(|one| one.id.as_str()).chain([GRAPH_APP_ID]);
-    let mut ids = ids.map(|id| (service_principal(id, tenant), id.to_owned()));
+    let mut ids = app_ids(asked).map(|id| (object_id(asked, id), id.to_owned()));
     let (id, found) = match key {
         Key::Object(id) => (id, ids.find(|(object, _)| object == id)),
         Key::App(id) => (id, ids.find(|(_, app_id)| app_id == id)),
@@ -52,9 +70,7 @@ pub(super) fn serve(asked: Asked<'_>, key: &Key) -> Result<Reply, GraphError> {
     match (asked.method(), key) {
         (&Method::GET, Key::All) => {
             asked.needs(&READ)?;
-            let present = asked.config.applications.iter().filter(|one| is_present(asked, one));
-            let ids = present.map(|one| one.id.as_str()).chain([GRAPH_APP_ID]);
-            let all = ids.map(|id| document(asked, id)).collect();
+            let all = app_ids(asked).map(|id| document(asked, id)).collect();
             asked.collection(SET, TYPE, &PROPERTIES, all)
         }
         (&Method::GET, key) => {
@@ -104,23 +120,36 @@ fn create(asked: Asked<'_>) -> Result<Reply, GraphError> {
 }
 
 fn document(asked: Asked<'_>, id: &str) -> Value {
-    let tenant = asked.caller.tenant();
     let application = asked.config.application(id);
+    let identity = identity(asked, id);
+    let name = |identity: &ManagedIdentity| identity.resource_id.rsplit('/').next().unwrap_or_default().to_owned();
+    let named_by_azure = |identity: &ManagedIdentity| {
+        let explicit = if identity.system_assigned { "False" } else { "True" };
+        vec![format!("isExplicit={explicit}"), identity.resource_id.clone()]
+    };
     let api = Api::find(asked.config, id);
     let named = |all: &[(String, String)]| {
         all.iter().map(|(id, value)| json!({ "id": id, "value": value, "isEnabled": true })).collect::<Vec<_>>()
     };
     json!({
-        "id": service_principal(id, tenant),
+        "id": object_id(asked, id),
         "appId": id,
-        "displayName": application.map_or("Microsoft Graph", |application| application.name.as_str()),
+        "displayName": match (identity, application) {
+            (Some(identity), _) => name(identity),
+            (None, Some(application)) => application.name.clone(),
+            (None, None) => "Microsoft Graph".to_owned(),
+        },
         "accountEnabled": !application.is_some_and(|application| application.disabled),
         "appRoleAssignmentRequired": application.is_some_and(|application| application.assignment_required),
-        "servicePrincipalType": "Application",
+        "servicePrincipalType": if identity.is_some() { "ManagedIdentity" } else { "Application" },
+        "alternativeNames": identity.map(named_by_azure).unwrap_or_default(),
         "oauth2PermissionScopes": api.as_ref().map(|api| named(&api.scopes)).unwrap_or_default(),
         "appRoles": api.as_ref().map(|api| named(&api.roles)).unwrap_or_default(),
-        "appOwnerOrganizationId":
-            application.map_or("f8cdef31-a31e-4b4a-93e4-5f571e91255a", |application| application.tenant.as_str()),
+        "appOwnerOrganizationId": match (identity, application) {
+            (Some(_), _) => None,
+            (None, Some(application)) => Some(application.tenant.as_str()),
+            (None, None) => Some(MICROSOFT_SERVICES),
+        },
     })
 }
 
@@ -148,7 +177,8 @@ pub(super) fn given_to(asked: Asked<'_>, key: &Key) -> Result<Reply, GraphError>
     }
     asked.needs(&READ)?;
     let (principal, app_id) = find(asked, key)?;
-    let roles = asked.config.application(&app_id).map(|application| &application.granted_roles);
+    let of_identity = identity(asked, &app_id).map(|identity| &identity.granted_roles);
+    let roles = asked.config.application(&app_id).map(|application| &application.granted_roles).or(of_identity);
     let all = roles.into_iter().flatten().flat_map(|(resource, values)| {
         let api = Api::find(asked.config, resource);
         let resource = service_principal(resource, asked.caller.tenant());

@@ -1,0 +1,151 @@
+//! Tokens that are kept until shortly before they end, and what a source of tokens may cost those that need one.
+//!
+//! One call at a time asks the source, and holds nothing meanwhile that others need: they use the token at hand as long as
+//! it is good at all. Those that have none wait, and take what the question brings. A source that has failed is left alone for
+//! some seconds, so calls do not wait for it one after the other.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::Credential;
+use crate::clock::Clock;
+
+/// How long a source is left alone that has failed. A question to one that keeps silent takes up to half a minute.
+pub(super) const FAILED: Duration = Duration::from_secs(5);
+
+/// A token is asked for anew when it has less than this left.
+const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
+
+/// The right to ask a source, which one call at a time has, and why the source was of no use just now.
+pub(super) struct Turn<E> {
+    clock: Arc<dyn Clock>,
+    asking: tokio::sync::Mutex<()>,
+    /// With the time, as a reading of the monotonic clock.
+    failed: Mutex<Option<(Duration, E)>>,
+}
+
+impl<E: Clone> Turn<E> {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, asking: tokio::sync::Mutex::default(), failed: Mutex::default() }
+    }
+
+    /// What is at hand, or else what the source says to `ask`. `fresh` is what needs no renewal, `good` what can be used
+    /// where there is none; neither waits.
+    pub(super) async fn take<T>(
+        &self,
+        fresh: impl Fn() -> Option<T>,
+        good: impl Fn() -> Option<T>,
+        ask: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        if let Some(fresh) = fresh() {
+            return Ok(fresh);
+        }
+        if let Some(fault) = self.failed() {
+            return good().ok_or(fault);
+        }
+        let _asking = match self.asking.try_lock() {
+            Ok(asking) => asking,
+            // Another call asks the source.
+            Err(_) => match good() {
+                Some(good) => return Ok(good),
+                None => self.asking.lock().await,
+            },
+        };
+        // What another call has found out while this one waited for it.
+        if let Some(fresh) = fresh() {
+            return Ok(fresh);
+        }
+        if let Some(fault) = self.failed() {
+            return good().ok_or(fault);
+        }
+        // A source that does not answer for a moment is no reason to refuse.
+        self.noted(ask.await).or_else(|fault| good().ok_or(fault))
+    }
+
+    /// Waits for the right to ask.
+    pub(super) async fn wait(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.asking.lock().await
+    }
+
+    /// Why the source was of no use just now.
+    pub(super) fn failed(&self) -> Option<E> {
+        let since = |at: &Duration| self.clock.monotonic().saturating_sub(*at);
+        lock(&self.failed).as_ref().filter(|(at, _)| since(at) < FAILED).map(|(_, fault)| fault.clone())
+    }
+
+    /// Notes whether the source is of use. The caller has the right to ask it.
+    pub(super) fn noted<T>(&self, asked: Result<T, E>) -> Result<T, E> {
+        *lock(&self.failed) = asked.as_ref().err().map(|fault| (self.clock.monotonic(), fault.clone()));
+        asked
+    }
+}
+
+/// A token.
+pub(super) struct Token {
+    pub(super) text: Zeroizing<String>,
+    /// Unix time in seconds; 0 if nothing says when it ends. Then it serves the calls that have waited for it.
+    pub(super) expires: u64,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Token>,
+    /// How many tokens the source has given.
+    given: u64,
+}
+
+/// The token of one source.
+pub(super) struct KeptToken<E> {
+    /// Whose token it is, for the log.
+    of: &'static str,
+    clock: Arc<dyn Clock>,
+    turn: Turn<E>,
+    /// Never held while the source is asked.
+    state: Mutex<State>,
+}
+
+impl<E: Clone + std::fmt::Display> KeptToken<E> {
+    pub(super) fn new(of: &'static str, clock: Arc<dyn Clock>) -> Self {
+        Self { of, turn: Turn::new(Arc::clone(&clock)), clock, state: Mutex::default() }
+    }
+
+    /// A token that is good for some more minutes; if the source gives none now, for as long as the last one is good.
+    pub(super) async fn token(&self, ask: impl Future<Output = Result<Token, E>>) -> Result<Zeroizing<String>, E> {
+        let before = lock(&self.state).given;
+        let kept = |is_wanted: &dyn Fn(&State, &Token) -> bool| {
+            let state = lock(&self.state);
+            state.kept.as_ref().filter(|token| is_wanted(&state, token)).map(|token| token.text.clone())
+        };
+        let lasts =
+            |token: &Token, margin: Duration| token.expires > self.clock.now_seconds().saturating_add(margin.as_secs());
+        let ask = async {
+            let token =
+                ask.await.inspect_err(|fault| tracing::warn!(%fault, "there is no new token of {}", self.of))?;
+            let text = token.text.clone();
+            let mut state = lock(&self.state);
+            state.given = state.given.wrapping_add(1);
+            state.kept = Some(token);
+            Ok(text)
+        };
+        // However long a token lasts that was given while this call waited: the source has no better one.
+        let fresh = || kept(&|state, token| state.given != before || lasts(token, RENEW_BEFORE));
+        self.turn.take(fresh, || kept(&|_, token| lasts(token, Duration::ZERO)), ask).await
+    }
+
+    /// Forgets the token if it is this one, which was refused.
+    pub(super) fn forget(&self, refused: &Credential) {
+        let Credential::Assertion(refused) = refused else { return };
+        lock(&self.state).kept.take_if(|token| token.text == *refused);
+    }
+}
+
+/// What was poisoned was left whole: every change of it is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

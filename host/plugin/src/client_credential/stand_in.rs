@@ -1,0 +1,197 @@
+//! A client secret that stays in the host: the component gets a stand-in, which is worthless elsewhere, and the secret takes
+//! its place in the component's requests to the token endpoints of the configured authority.
+//!
+//! In no other request, no other field, and no answer: the component cannot have the secret sent to a place that would
+//! show it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, Uri};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use url::Url;
+use url::form_urlencoded::byte_serialize;
+use wasmtime_wasi_http::{Error, RequestOptions};
+use zeroize::Zeroizing;
+
+use super::{ClientCredential, Credential, CredentialError};
+use crate::outbound::{BoxFuture, Outbound, RequestBody, ResponseBody};
+use crate::random::{Random, unguessable_id};
+
+/// Secrets that are known at once. There are two while one is replaced.
+const MAX_KNOWN: usize = 8;
+
+/// Longest form in bytes. The largest, with the token of a caller, is under 20 KiB.
+const MAX_FORM_BYTES: usize = 1024 * 1024;
+
+/// The field with the secret, before its value.
+const FIELD: &str = "client_secret=";
+
+/// A secret, and what the component has of it.
+struct Known {
+    /// Of characters that a form encodes as they are.
+    stand_in: String,
+    secret: Zeroizing<String>,
+}
+
+/// Credentials of which a secret is replaced by a stand-in.
+pub(crate) struct StandIns {
+    source: Arc<dyn ClientCredential>,
+    random: Arc<dyn Random>,
+    /// As URLs begin with it.
+    authority: String,
+    /// The newest at the end.
+    known: Mutex<Vec<Known>>,
+}
+
+impl StandIns {
+    /// The credentials of `source`. `authority` is where requests for tokens go.
+    pub(crate) fn new(source: Arc<dyn ClientCredential>, authority: &str, random: Arc<dyn Random>) -> Self {
+        // The component writes URLs in this form.
+        let authority = Url::parse(authority).map_or_else(|_| authority.to_owned(), String::from);
+        let authority = authority.trim_end_matches('/').to_owned();
+        Self { source, random, authority, known: Mutex::default() }
+    }
+
+    /// Carries requests over `http`, with the secret in the place of its stand-in.
+    pub(crate) fn filled_in(self: &Arc<Self>, http: Arc<dyn Outbound>) -> Arc<dyn Outbound> {
+        Arc::new(FillsIn { stand_ins: Arc::clone(self), http })
+    }
+
+    /// What was poisoned was left whole: every change of it is one step.
+    fn known<T>(&self, look: impl FnOnce(&mut Vec<Known>) -> T) -> T {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the component gets.
+    fn hidden(&self, credential: Credential) -> Result<Credential, CredentialError> {
+        let Credential::Secret(secret) = credential else { return Ok(credential) };
+        let new = unguessable_id(&*self.random).map_err(|error| CredentialError::Unavailable(error.to_string()))?;
+        let stand_in = self.known(|known| {
+            if let Some(known) = known.iter().find(|known| known.secret == secret) {
+                return known.stand_in.clone();
+            }
+            if known.len() >= MAX_KNOWN {
+                known.remove(0);
+            }
+            let stand_in = format!("stand-in-{new}");
+            known.push(Known { stand_in: stand_in.clone(), secret });
+            stand_in
+        });
+        Ok(Credential::Secret(Zeroizing::new(stand_in)))
+    }
+
+    fn secret_of(&self, stand_in: &str) -> Option<Zeroizing<String>> {
+        self.known(|known| known.iter().find(|known| known.stand_in == stand_in).map(|known| known.secret.clone()))
+    }
+
+    /// Whether a request is one for tokens: to `{authority}/{tenant}/oauth2/v2.0/token`.
+    fn is_for_tokens(&self, method: &Method, uri: &Uri) -> bool {
+        let uri = uri.to_string();
+        let tenant = uri
+            .strip_prefix(&self.authority)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.strip_suffix("/oauth2/v2.0/token"));
+        *method == Method::POST && tenant.is_some_and(|tenant| !tenant.is_empty() && !tenant.contains(['/', '?']))
+    }
+
+    /// The form with the secret in the place of its stand-in; as it is if it has none.
+    fn fill_in(&self, form: Bytes) -> Bytes {
+        let Ok(text) = std::str::from_utf8(&form) else { return form };
+        let stand_in = text.split('&').find_map(|field| field.strip_prefix(FIELD));
+        let Some((stand_in, secret)) = stand_in.and_then(|value| Some((value, self.secret_of(value)?))) else {
+            return form;
+        };
+        let encoded: usize = byte_serialize(secret.as_bytes()).map(str::len).sum();
+        // The room is reserved: growing would leave a copy behind.
+        let mut filled = Zeroizing::new(Vec::with_capacity(form.len().saturating_add(encoded)));
+        for (number, field) in text.split('&').enumerate() {
+            if number > 0 {
+                filled.push(b'&');
+            }
+            if field.strip_prefix(FIELD) == Some(stand_in) {
+                filled.extend_from_slice(FIELD.as_bytes());
+                byte_serialize(secret.as_bytes()).for_each(|part| filled.extend_from_slice(part.as_bytes()));
+            } else {
+                filled.extend_from_slice(field.as_bytes());
+            }
+        }
+        Bytes::from_owner(filled)
+    }
+}
+
+#[async_trait]
+impl ClientCredential for StandIns {
+    async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
+        self.hidden(self.source.obtain(audience).await?)
+    }
+
+    async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {
+        let secret = match refused {
+            // A stand-in that is not known any more is no secret that the source has.
+            Credential::Secret(stand_in) => self.secret_of(stand_in).map(Credential::Secret),
+            _ => None,
+        };
+        self.hidden(self.source.replacement(audience, secret.as_ref().unwrap_or(refused)).await?)
+    }
+}
+
+struct FillsIn {
+    stand_ins: Arc<StandIns>,
+    http: Arc<dyn Outbound>,
+}
+
+impl Outbound for FillsIn {
+    fn send(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        options: Option<RequestOptions>,
+    ) -> BoxFuture<Result<Response<ResponseBody>, Error>> {
+        let http = Arc::clone(&self.http);
+        if !self.stand_ins.is_for_tokens(request.method(), request.uri()) {
+            return http.send(request, options);
+        }
+        let (mut head, body) = request.into_parts();
+        // It is the length of another form.
+        head.headers.remove(CONTENT_LENGTH);
+        let filled = FilledIn(Some(Box::pin(async move { Ok(self.stand_ins.fill_in(form(body).await?)) })));
+        http.send(Request::from_parts(head, filled.boxed_unsync()), options)
+    }
+}
+
+/// The whole form.
+async fn form(mut body: RequestBody) -> Result<Bytes, Error> {
+    let mut form = Zeroizing::new(Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let length = form.len().saturating_add(data.len());
+        if length > MAX_FORM_BYTES {
+            return Err(Error::HttpRequestBodySize(length.try_into().ok()));
+        }
+        form.extend_from_slice(&data);
+    }
+    Ok(Bytes::from_owner(form))
+}
+
+/// The body of a request for tokens, in one piece. `None`: it was sent.
+struct FilledIn(Option<BoxFuture<Result<Bytes, Error>>>);
+
+impl Body for FilledIn {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(form) = &mut self.0 else { return Poll::Ready(None) };
+        let form = ready!(form.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(Some(form.map(Frame::data)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! Opens a database so that every byte of its files stays as it is.
+//!
+//! A connection as [`schema`](super::schema) opens it makes the files of the journal, takes the journal of a process that has
+//! crashed into the database, and removes both files if it is the last to close. One that is only read does so too. Here it
+//! depends on what is there (<https://sqlite.org/wal.html>, "Read-Only Databases"):
+//!
+//! - without a journal no process has the database open, and it is read as a file that does not change;
+//! - with a journal and its index, both are read as they are. Without another process, SQLite makes the index of a journal anew,
+//!   in memory, because it may not write the file;
+//! - with a journal alone, as in a copy, no index is made but in memory: the connection has the database for itself.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use url::Url;
+
+use super::BUSY_TIMEOUT;
+
+/// Opens the database at an absolute path.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let beside = |suffix: &str| {
+        let mut name = OsString::from(path);
+        name.push(suffix);
+        PathBuf::from(name).exists()
+    };
+    let connection = match (beside("-wal"), beside("-shm")) {
+        (false, _) => named(path, "immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+        (true, true) => named(path, "readonly_shm=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+        (true, false) => {
+            // It may write as far as SQLite is concerned, because it has to be able to lock out others.
+            let connection = named(path, "", OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+            connection
+        }
+    };
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn named(path: &Path, parameters: &str, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let absolute = || rusqlite::Error::InvalidPath(path.to_owned());
+    let mut url = Url::from_file_path(path).map_err(|()| absolute())?;
+    url.set_query(Some(parameters).filter(|parameters| !parameters.is_empty()));
+    Connection::open_with_flags(url.as_str(), flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
