@@ -80,7 +80,8 @@ async fn a_client_secret_is_taken_from_a_variable_a_file_and_the_store() {
             Place::File => arguments.extend(["--client-secret-file", &file]),
             Place::Store => {
                 let mut command = process::command(env!("CARGO_BIN_EXE_entra-mcp-tested"));
-                command.args(["client-secret", "set", "--client-id", &app(REMOTE), "--store", &store]);
+                command.args(["client-secret", "set", "--tenant-id", CONTOSO, "--client-id", &app(REMOTE)]);
+                command.args(["--store", &store]);
                 command.env_clear().env("HOME", bench.folder.path());
                 command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
                 let (code, output, log) = run(command, &secret).await;
