@@ -17,6 +17,17 @@ pub(crate) fn pem(name: &str) -> Vec<u8> {
     [fixture(&format!("{name}.key.pem")), fixture(&format!("{name}.cert.pem"))].concat()
 }
 
+/// The same as PKCS#12.
+pub(crate) fn pkcs12(name: &str, password: &str) -> Vec<u8> {
+    let certificate = CertificateDer::from_pem_slice(&fixture(&format!("{name}.cert.pem"))).unwrap();
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&fixture(&format!("{name}.key.pem"))).unwrap();
+    let chain = [Certificate::from_der(&certificate).unwrap()];
+    let entry = PrivateKeyChain::new("client", PrivateKey::from_der(key.secret_pkcs8_der()).unwrap(), chain);
+    let mut store = KeyStore::new();
+    store.add_entry("client", KeyStoreEntry::PrivateKeyChain(entry));
+    store.writer(password).write().unwrap()
+}
+
 /// The token of the service account that the application trusts.
 pub(crate) fn kubernetes() -> FederatedToken {
     FederatedToken {
@@ -52,13 +63,7 @@ async fn a_certificate_in_pem_form_signs_assertions_that_last_ten_minutes_at_mos
 #[tokio::test]
 async fn a_certificate_in_pkcs12_form_is_opened_with_the_password_of_the_environment() {
     let bench = Bench::new().await;
-    let certificate = CertificateDer::from_pem_slice(&fixture("confidential-client.cert.pem")).unwrap();
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&fixture("confidential-client.key.pem")).unwrap();
-    let chain = [Certificate::from_der(&certificate).unwrap()];
-    let entry = PrivateKeyChain::new("client", PrivateKey::from_der(key.secret_pkcs8_der()).unwrap(), chain);
-    let mut store = KeyStore::new();
-    store.add_entry("client", KeyStoreEntry::PrivateKeyChain(entry));
-    let file = bench.write("client.pfx", store.writer("recognisable-password").write().unwrap());
+    let file = bench.write("client.pfx", pkcs12("confidential-client", "recognisable-password"));
     let variables = [
         ("AZURE_CLIENT_CERTIFICATE_PATH", file.as_str()),
         ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "recognisable-password"),

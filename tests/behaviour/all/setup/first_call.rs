@@ -2,14 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::json;
-
-use super::{ADMIN, ALICE, broker, fresh, registered, setting, setup_as, with, writes};
+use super::{ADMIN, ALICE, broker, calls_of_the_remote_server, fresh, registered, setting, setup_as, with, writes};
 use crate::credentials::kinds::pem;
 use crate::host::commands::Home;
 use crate::host::serve;
 use crate::host::stdio;
-use crate::support::session::sign_in;
 
 /// Calls the tool of the local server, with a person at the browser.
 async fn local_profile(home: &Home) -> serde_json::Value {
@@ -97,29 +94,7 @@ async fn a_remote_server_with_a_certificate_serves_after_setup_without_any_secre
     assert!(!ran.output.contains("still needs something"), "{}", ran.output);
     assert!(!ran.output.contains("PRIVATE KEY") && !ran.log.contains("PRIVATE KEY"));
 
-    // The test's server has a port of its own, which Entra ID does not look at.
-    let file = home.path().join("fresh.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let text: String =
-        text.lines().filter(|line| !line.starts_with("public-url")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(&file, text).unwrap();
-    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--store", "memory"]);
-    command.arg("--config").arg(&file);
-    let server = serve::Server::start(command).await;
-    let public_url = server.ready["public_url"].as_str().unwrap().to_owned();
-    let session = sign_in(&public_url, "/mcp", ALICE).await;
-    let answer = reqwest::Client::new()
-        .post(format!("{public_url}/mcp"))
-        .bearer_auth(&session.access_token)
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2025-06-18")
-        .json(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "getUserDetails", "arguments": {} } }))
-        .send()
-        .await
-        .unwrap();
-    let text = answer.text().await.unwrap();
-    assert!(text.contains("alice@contoso.example"), "{text}");
-    assert_eq!(server.end().await.0, Some(0));
+    calls_of_the_remote_server(&home, &[]).await;
 }
 
 #[tokio::test]
@@ -143,7 +118,9 @@ async fn a_federated_credential_is_trusted_afterwards_and_its_subject_is_repaire
     home.emulator().control().clear_requests();
     let ran = setup_as(&home, ALICE, &with(&fresh(&home), &trust("system:serviceaccount:mcp:entra-mcp"))).await;
     ran.succeeded();
-    assert!(ran.output.contains("federated credential (changed)"), "{}", ran.output);
+    let changed = "federated credential (changed): issuer https://kubernetes.fabrikam.example/, subject \
+                   system:serviceaccount:mcp:entra-mcp, audience api://AzureADTokenExchange";
+    assert!(ran.output.contains(changed), "{}", ran.output);
     assert_eq!(writes(&home).len(), 1, "{:?}", writes(&home));
 
     let token = entra_mcp_emulator::FederatedToken {

@@ -1,15 +1,18 @@
 //! `entra-mcp setup` as a process: from an empty directory to the first tool call, repairs, and what it says where it is
 //! refused.
 
+mod clients;
+mod credentials;
 mod first_call;
 mod refusals;
 mod repair;
 
 use entra_mcp_emulator::Endpoint;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::host::commands::Home;
-use crate::host::serve::run;
+use crate::host::serve::{self, run};
+use crate::support::session::sign_in;
 
 pub(crate) const ALICE: &str = "alice@contoso.example";
 pub(crate) const ADMIN: &str = "admin@contoso.example";
@@ -93,4 +96,31 @@ fn setting(home: &Home, name: &str) -> Value {
     let text = std::fs::read_to_string(home.path().join("fresh.toml")).unwrap();
     let table: toml::Table = text.parse().unwrap();
     serde_json::to_value(table.get(name).unwrap_or_else(|| panic!("no {name} in {text}"))).unwrap()
+}
+
+/// Starts the remote server with the file that was written. A person signs in to it, and a client calls a tool.
+async fn calls_of_the_remote_server(home: &Home, variables: &[(&str, &str)]) {
+    // The test's server has a port of its own, which Entra ID does not look at.
+    let file = home.path().join("fresh.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("public-url")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, text).unwrap();
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--store", "memory"]);
+    command.arg("--config").arg(&file).envs(variables.iter().copied());
+    let server = serve::Server::start(command).await;
+    let public_url = server.ready["public_url"].as_str().unwrap().to_owned();
+    let session = sign_in(&public_url, "/mcp", ALICE).await;
+    let answer = reqwest::Client::new()
+        .post(format!("{public_url}/mcp"))
+        .bearer_auth(&session.access_token)
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2025-06-18")
+        .json(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "getUserDetails", "arguments": {} } }))
+        .send()
+        .await
+        .unwrap();
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("alice@contoso.example"), "{text}");
+    assert_eq!(server.end().await.0, Some(0));
 }

@@ -35,7 +35,9 @@ pub(super) fn configuration(
             let typed = json!({ "type": "http", "url": url });
             parts.push(block("Visual Studio Code, .vscode/mcp.json", "servers", &typed));
             parts.push(format!("Claude: Settings > Connectors > Add custom connector\n  {url}"));
-            parts.push(format!("MCP Inspector:\n  npx @modelcontextprotocol/inspector {url}"));
+            parts.push(format!(
+                "MCP Inspector:\n  npx @modelcontextprotocol/inspector --transport http --server-url {url}"
+            ));
         }
         let command = if config.is_default_file { String::new() } else { format!(" --config {file}") };
         parts.push(format!("Start the server:\n  entra-mcp serve{command}"));
