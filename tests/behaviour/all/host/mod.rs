@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 pub(crate) mod behind;
 pub(crate) mod commands;
+mod examples;
 mod hostile;
 mod http_calls;
 #[cfg(target_os = "linux")]
