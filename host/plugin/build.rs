@@ -6,7 +6,7 @@
 //! 2. the package itself, if it is a published one: there is no workspace around it, and `.ci/package` has put
 //!    the component into it;
 //! 3. a nested cargo build for `wasm32-wasip2`, if that target is installed;
-//! 4. the same after `rustup target add wasm32-wasip2`;
+//! 4. the same after `rustup target add wasm32-wasip2`.
 //!
 //! Otherwise the build stops with one message that names the fix.
 //!
@@ -20,7 +20,8 @@
 //! header fields are read many bytes at a time), leaves RS256 to this host (`wit/signatures.wit`), and is built for speed: for size, it is a megabyte smaller, and
 //! calls take longer. Other hosts do not know them all, so `target/component/entra_mcp.wasm`, the
 //! portable one to hand out, is built without, and for size: only with the feature `portable-component`, which releases
-//! and `cargo bench --bench token_validation --features portable-component` set.
+//! and `cargo bench --bench token_validation --features portable-component` set. Of a component that was built elsewhere
+//! there are two files too: the portable one is `ENTRA_MCP_PORTABLE_COMPONENT`.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -40,6 +41,9 @@ const GUEST: [&str; 7] =
     ["guest/base", "guest/caller", "guest/component", "guest/entra", "guest/server", "guest/world", "host/boundary"];
 
 const TARGET: &str = "wasm32-wasip2";
+
+/// The portable component that was built elsewhere: `ENTRA_MCP_COMPONENT` imports `signatures`, which other hosts do not have.
+const GIVEN_PORTABLE: &str = "ENTRA_MCP_PORTABLE_COMPONENT";
 
 /// Set to `1`, this script downloads nothing.
 const OFFLINE: &str = "ENTRA_MCP_OFFLINE";
@@ -82,6 +86,7 @@ fn run() -> Result<()> {
     println!("cargo::rustc-check-cfg=cfg({PACKAGED_CFG})");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
+    println!("cargo::rerun-if-env-changed={GIVEN_PORTABLE}");
     println!("cargo::rerun-if-env-changed={OFFLINE}");
     let workspace = package.ancestors().nth(2).filter(|folder| folder.join("guest/component").is_dir());
     let Some(workspace) = workspace else { return use_packaged(&package) };
@@ -102,7 +107,7 @@ fn run() -> Result<()> {
         name_given(&given, &bytes);
         replace(&bundled, &bytes)?;
         if let Some(portable) = &portable {
-            replace(portable, &bytes)?;
+            replace(portable, &given_portable()?)?;
         }
     } else {
         ensure_target(workspace)?;
@@ -116,6 +121,20 @@ fn run() -> Result<()> {
         println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
     }
     Ok(())
+}
+
+/// The portable component that was built elsewhere.
+fn given_portable() -> Result<Vec<u8>> {
+    let given = env::var_os(GIVEN_PORTABLE).map(PathBuf::from).ok_or_else(|| {
+        format!(
+            "the feature portable-component needs {GIVEN_PORTABLE} beside ENTRA_MCP_COMPONENT: \
+             `.ci/component-fallback portable` builds it"
+        )
+    })?;
+    println!("cargo::rerun-if-changed={}", given.display());
+    let bytes = fs::read(&given).map_err(|error| format!("{GIVEN_PORTABLE}: {}: {error}", given.display()))?;
+    name_given(&given, &bytes);
+    Ok(bytes)
 }
 
 /// Takes the component that is in the package. Builds nothing, and writes nothing outside `OUT_DIR`.

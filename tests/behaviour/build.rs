@@ -27,7 +27,7 @@ const PORTABLE_FOLDER: &str = "component-build";
 /// A folder with the tool components, instead of a build.
 const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
 /// The portable component, instead of a build.
-const GIVEN_PORTABLE: &str = "ENTRA_MCP_COMPONENT";
+const GIVEN_PORTABLE: &str = "ENTRA_MCP_PORTABLE_COMPONENT";
 /// The middleware, instead of a build.
 const GIVEN_MIDDLEWARE: &str = "ENTRA_MCP_MIDDLEWARE";
 /// A folder with the validators, instead of a build.
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 nested(&workspace, PORTABLE_FOLDER, &["--package", "entra-mcp-guest", "--lib"])?.join("entra_mcp.wasm")
             }
         };
-        println!("cargo::rustc-env=ENTRA_MCP_PORTABLE_COMPONENT={}", portable.display());
+        println!("cargo::rustc-env={GIVEN_PORTABLE}={}", portable.display());
     }
     println!("cargo::rerun-if-env-changed={GIVEN_MIDDLEWARE}");
     println!("cargo::rerun-if-changed={}", workspace.join("guest/middleware").display());

@@ -1,6 +1,6 @@
 //! The words that every other crate of the component speaks: secrets, identities, rules, settings, security events,
 //! encodings. Plain data and pure functions. Nothing here does input or output, knows a capability of the world, or
-//! names a protocol.
+//! makes or reads a message of a protocol: Microsoft Entra ID, Graph and MCP are in texts for people only.
 
 pub mod audit;
 pub mod decision;

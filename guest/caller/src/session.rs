@@ -3,12 +3,13 @@
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes are
 //! stored; the tokens of Entra ID stay in the store and never leave the server.
 //!
-//! `record` is the session as it is stored, [`lifecycle`] begins and ends one, [`refresh`] continues one, `grace` keeps the
-//! last answer for a client that did not get it, [`entra_tokens`] keeps the tokens of Entra ID behind a session, [`graph`]
+//! `record` is the session as it is stored, [`lifecycle`] begins one, and ends it by `ending`, [`refresh`] continues one, `grace`
+//! keeps the last answer for a client that did not get it, [`entra_tokens`] keeps the tokens of Entra ID behind a session, [`graph`]
 //! hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to bring, and `membership` is
 //! what Entra ID says of the person.
 
 pub mod claims;
+mod ending;
 pub mod entra_tokens;
 mod grace;
 pub mod graph;
@@ -48,6 +49,19 @@ pub struct Session {
     pub expires_at: u64,
     /// The person's roles and groups.
     pub membership: Membership,
+}
+
+/// What a client gets.
+#[derive(Debug)]
+pub struct IssuedTokens {
+    /// The access token.
+    pub access_token: Secret<String>,
+    /// The refresh token, which replaces the one before.
+    pub refresh_token: Secret<String>,
+    /// Seconds until the access token expires: never longer than the token of Entra ID lives.
+    pub expires_in: u64,
+    /// What the access token is good for.
+    pub scopes: Vec<String>,
 }
 
 /// Why an access token is not accepted.

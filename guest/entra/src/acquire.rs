@@ -56,15 +56,21 @@ impl From<OAuthError> for AcquireError {
 
 impl From<Failure> for AcquireError {
     fn from(failure: Failure) -> Self {
-        Self::Unavailable(OAuthError::NotAsked(failure))
+        if failure.unrecorded { Self::Unrecorded(Unrecorded) } else { Self::Unavailable(OAuthError::NotAsked(failure)) }
     }
 }
 
-/// The calls that wait hear of every failure, and of the pause that Entra ID asks for.
+/// The calls that wait hear of every failure of Entra ID, of the pause that it asks for, and of a security event that could
+/// not be recorded: Entra ID was asked then, and would be asked by each of them. Of the store they find out themselves.
 impl OnceError for AcquireError {
     fn failure(&self, now: u64) -> Option<Failure> {
-        let retry_at = if let Self::Unavailable(error) = self { error.retry_at(now) } else { None };
-        Some(Failure { reason: self.to_string(), retry_at })
+        let failure = Failure::new(self.to_string());
+        match self {
+            Self::Store(_) => None,
+            Self::Unrecorded(_) => Some(Failure { unrecorded: true, ..failure }),
+            Self::Unavailable(error) => Some(Failure { retry_at: error.retry_at(now), ..failure }),
+            Self::NeedsPerson { .. } | Self::StepUp { .. } | Self::Refused(_) => Some(failure),
+        }
     }
 }
 

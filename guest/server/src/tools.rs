@@ -1,6 +1,7 @@
 //! The MCP tools: the component's own, one file each (see `docs/src/tutorials/add-a-tool.md`), and those of servers behind it
 //! (`provided.rs`).
 
+mod answer_fault;
 mod arguments;
 #[macro_use]
 mod catalog;
@@ -14,10 +15,10 @@ mod schema;
 mod tests;
 mod tool;
 
+pub use answer_fault::AnswerFault;
 pub use arguments::ArgumentError;
 pub use context::{Permission, ToolContext};
 pub use error::ToolError;
-pub use provided::AnswerFault;
 pub use provider::{Admits, Answer, Arguments, Calling, Offer, OwnTools, ToolProvider};
 pub use tool::AnyTool;
 

@@ -122,6 +122,11 @@ pub struct DelegationError {
     pub retry_after: Option<u32>,
 }
 
+impl DelegationError {
+    /// The code where the caller itself has asked too often: the same as of requests to Graph.
+    pub const TOO_MANY: &str = "graph-too-many";
+}
+
 /// A call of a provided tool.
 #[derive(Debug, Clone, Copy)]
 pub struct ToolCall<'a> {

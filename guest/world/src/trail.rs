@@ -30,6 +30,8 @@ const MAX_NAMES: usize = 128;
 const MAX_USERNAME: usize = 256;
 /// Characters of an address that are recorded: enough for an IPv6 address with a zone.
 const MAX_ADDRESS: usize = 64;
+/// Characters of the fields of a `traceparent` that are known, with the dashes between them.
+const TRACE_PARENT_LENGTH: usize = 55;
 /// Characters of a token id that are recorded. Those of Entra ID have 22.
 const MAX_TOKEN_ID: usize = 64;
 
@@ -162,7 +164,7 @@ impl<'w> Trail<'w> {
 
     /// Notes the trace that the call is part of, as a `traceparent`; anything else counts as none.
     pub fn set_trace_parent(&self, trace_parent: Option<&str>) {
-        self.facts.borrow_mut().trace_parent = trace_parent.filter(|parent| is_trace_parent(parent)).map(str::to_owned);
+        self.facts.borrow_mut().trace_parent = trace_parent.and_then(known_trace_parent).map(str::to_owned);
     }
 
     /// An event that is not about one account, but about the configured application.
@@ -230,23 +232,21 @@ fn shortened(text: &str, characters: usize) -> String {
     text.chars().take(characters).collect()
 }
 
-/// W3C Trace Context section 3.2. A version that is not known yet may have more after the flags.
-fn is_trace_parent(text: &str) -> bool {
+/// The fields of a `traceparent` that W3C Trace Context section 3.2 defines. A version that is not known yet may have more
+/// behind them, which is not recorded.
+///
+/// The program accepts the same (`host/app/src/telemetry/trace_parent.rs`), with the propagator of OpenTelemetry. The component
+/// has a parser of its own: it only copies the text into records, and nothing else in it needs the SDK of OpenTelemetry.
+fn known_trace_parent(text: &str) -> Option<&str> {
+    let (known, more) = text.split_at_checked(TRACE_PARENT_LENGTH)?;
     let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_zero = |text: &str| text.bytes().all(|byte| byte == b'0');
-    let mut parts = text.splitn(5, '-');
-    let (Some(version), Some(trace), Some(parent), Some(flags)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    // A longer value of a later version is not cut to fit: it is not recorded.
-    let known = version == "00" && parts.next().is_none();
-    known
-        && (trace.len(), parent.len(), flags.len()) == (32, 16, 2)
-        && is_hex(trace)
-        && is_hex(parent)
-        && is_hex(flags)
+    let fields: Vec<&str> = known.split('-').collect();
+    let [version, trace, parent, flags] = fields.as_slice() else { return None };
+    let is_of_the_form = [version, trace, parent, flags].map(|field| field.len()) == [2, 32, 16, 2]
+        && fields.iter().all(|field| is_hex(field))
         && !is_zero(trace)
-        && !is_zero(parent)
+        && !is_zero(parent);
+    let more_is_allowed = more.is_empty() || (more.starts_with('-') && *version != "00");
+    (is_of_the_form && more_is_allowed && *version != "ff").then_some(known)
 }

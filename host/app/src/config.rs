@@ -15,6 +15,7 @@ pub mod access;
 mod audit;
 pub mod behind;
 mod endpoints;
+mod ids;
 mod layer;
 mod otlp;
 pub mod reference;
@@ -28,7 +29,7 @@ mod vault;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
 pub use behind::{Behind, BehindLayer, ToolsConfig};
-pub use layer::{Broker, Cloud, HostLayer, Layer, LogFormat, SignIn};
+pub use layer::{Broker, Cloud, HostLayer, Layer, LogFormat, SignIn, VaultIdentityName};
 pub use otlp::OtlpConfig;
 pub use serve::{
     CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, SecretSource, ServeConfig, ServeLayer,
@@ -39,9 +40,11 @@ pub use setup::{RemoteSetup, SetupConfig};
 pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
 pub use usable::{Secrecy, Usable, UsedFile};
 pub use variables::Environment;
-pub use vault::{VaultAccess, VaultIdentityName};
+pub(crate) use variables::terminal_shows_unicode;
+pub use vault::VaultAccess;
 
-use endpoints::{Endpoints, check_guid, check_tenant, one_tenant};
+use endpoints::{Endpoints, one_tenant};
+use ids::{check_guid, check_tenant};
 use layer::{HostValues, Values};
 use store::{StoreName, StoreOf};
 

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
-use crate::console;
+use crate::{config, console};
 
 /// The longest link that becomes a QR code, in bytes. That of a device code has some 40. The link of a browser sign-in has
 /// hundreds, and leads back to this machine: a phone has no use for it.
@@ -17,7 +17,7 @@ const MAX_LINK_BYTES: usize = 96;
 /// Shows a prompt.
 pub(crate) fn show(message: &str) {
     console::notice(message);
-    if !io::stderr().is_terminal() || !is_unicode() {
+    if !io::stderr().is_terminal() || !config::terminal_shows_unicode() {
         return;
     }
     if let Some(code) = link(message).and_then(qr_code) {
@@ -43,16 +43,6 @@ fn qr_code(link: &str) -> Option<String> {
     let cells = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
     let lines: Vec<_> = cells.lines().map(|line| format!("{LIGHT_ON_DARK}{line}{AS_BEFORE}")).collect();
     Some(lines.join("\n"))
-}
-
-/// Whether the terminal's characters are those of Unicode, as POSIX says it: the first of these that is set and not empty
-/// counts.
-#[allow(clippy::disallowed_methods, reason = "what the terminal can show is said by variables, and by no setting")]
-fn is_unicode() -> bool {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
-    let is_dumb = set("TERM").is_some_and(|terminal| terminal == "dumb");
-    !is_dumb && (cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8"))
 }
 
 #[cfg(test)]

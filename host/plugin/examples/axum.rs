@@ -24,7 +24,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut argument = |name| arguments.next().ok_or(name);
     let settings = Settings::remote(argument("no tenant")?, argument("no client")?, "http://localhost:3001")?;
     let secret = ClientSecret::File(argument("no file")?.into());
-    let plugin = Arc::new(Plugin::builder(settings).client_credential(Arc::new(secret)).build()?);
+    let plugin = Plugin::builder(settings).client_credential(Arc::new(secret)).build()?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:3001").await?;
+    axum::serve(listener, router(plugin)).await?;
+    Ok(())
+}
+
+/// Hands every request to the component.
+pub(crate) fn router(plugin: Plugin) -> Router {
+    let plugin = Arc::new(plugin);
     let component = move |request: Request| async move {
         let (head, body) = request.into_parts();
         match to_bytes(body, MAX_BODY_BYTES).await {
@@ -32,7 +40,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(_) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         }
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3001").await?;
-    axum::serve(listener, Router::new().fallback(component)).await?;
-    Ok(())
+    Router::new().fallback(component)
 }

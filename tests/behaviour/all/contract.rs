@@ -152,36 +152,64 @@ fn every_item_is_documented_and_says_since_when() {
     assert!(missing.is_empty(), "not documented: {missing:#?}");
 }
 
+/// The numbers of a type that is called `name`: in options, lists, tuples and results, and behind aliases, whose names
+/// count in place of `name`. A list of bytes is no quantity. The members of records and variants have names of their own.
+fn quantities_in(resolve: &Resolve, ty: &Type, at: &str, name: &str, found: &mut Vec<(String, String)>) {
+    let Type::Id(id) = ty else {
+        let is_number = !matches!(ty, Type::Bool | Type::Char | Type::String | Type::ErrorContext);
+        found.extend(is_number.then(|| (at.to_owned(), name.to_owned())));
+        return;
+    };
+    let definition = &resolve.types[*id];
+    let name = definition.name.as_deref().unwrap_or(name);
+    let mut inside = |ty: &Type| quantities_in(resolve, ty, at, name, found);
+    match &definition.kind {
+        TypeDefKind::List(Type::U8) => {}
+        TypeDefKind::Type(ty) | TypeDefKind::Option(ty) | TypeDefKind::List(ty) => inside(ty),
+        TypeDefKind::Tuple(tuple) => tuple.types.iter().for_each(inside),
+        TypeDefKind::Result(result) => result.ok.iter().chain(&result.err).for_each(inside),
+        TypeDefKind::Record(_)
+        | TypeDefKind::Variant(_)
+        | TypeDefKind::Enum(_)
+        | TypeDefKind::Flags(_)
+        | TypeDefKind::Resource
+        | TypeDefKind::Handle(_) => {}
+        kind => panic!("{at}: nothing is said of {}", kind.as_str()),
+    }
+}
+
 #[test]
 fn the_name_of_every_quantity_ends_with_its_unit() {
     let (resolve, package) = contract();
-    let number = |ty: &Type| match ty {
-        Type::Id(id) => match &resolve.types[*id].kind {
-            TypeDefKind::Option(ty) | TypeDefKind::Type(ty) => {
-                matches!(ty, Type::U8 | Type::U16 | Type::U32 | Type::U64)
-            }
-            _ => false,
-        },
-        ty => matches!(ty, Type::U8 | Type::U16 | Type::U32 | Type::U64),
-    };
     let mut quantities = Vec::new();
     for (name, interface) in interfaces(&resolve, package) {
         for function in interface.functions.values() {
-            let numbers = function.params.iter().filter(|param| number(&param.ty));
-            quantities.extend(numbers.map(|param| (format!("{name}.{}", function.name), param.name.clone())));
+            let at = format!("{name}.{}", function.name);
+            for param in &function.params {
+                quantities_in(&resolve, &param.ty, &at, &param.name, &mut quantities);
+            }
+            // A result has no name of its own: that of its type counts, else that of the function.
+            if let Some(result) = &function.result {
+                quantities_in(&resolve, result, &at, &function.name, &mut quantities);
+            }
         }
         for (ty, id) in &interface.types {
             let at = format!("{name}.{ty}");
             match &resolve.types[*id].kind {
                 TypeDefKind::Record(record) => {
-                    let numbers = record.fields.iter().filter(|field| number(&field.ty));
-                    quantities.extend(numbers.map(|field| (at.clone(), field.name.clone())));
+                    for field in &record.fields {
+                        quantities_in(&resolve, &field.ty, &at, &field.name, &mut quantities);
+                    }
                 }
                 TypeDefKind::Variant(variant) => {
-                    let numbers = variant.cases.iter().filter(|case| case.ty.as_ref().is_some_and(number));
-                    quantities.extend(numbers.map(|case| (at.clone(), case.name.clone())));
+                    for case in &variant.cases {
+                        let payload = case.ty.as_ref();
+                        payload
+                            .into_iter()
+                            .for_each(|ty| quantities_in(&resolve, ty, &at, &case.name, &mut quantities));
+                    }
                 }
-                _ => {}
+                _ => quantities_in(&resolve, &Type::Id(*id), &at, ty, &mut quantities),
             }
         }
     }
@@ -261,6 +289,23 @@ fn the_component_imports_and_exports_what_the_world_declares() {
 
     // Of an import, a component names the functions that it uses; of an export, all of them.
     let declared_imports = imports(&resolve, declared);
+    for (name, functions) in imports(&component, built) {
+        assert!(functions.is_subset(&declared_imports[&name]), "{name}: {functions:?}");
+    }
+    assert_eq!(exports(&component, built), exports(&resolve, declared));
+}
+
+/// Where jco is not installed, `.ci/check-imports` says it of the component that `.ci/artefacts` builds.
+#[test]
+#[cfg_attr(not(client = "jco"), ignore = "needs the client jco: use tests/run")]
+fn the_component_for_other_hosts_imports_and_exports_what_the_world_plugin_declares() {
+    let (resolve, package) = contract();
+    let declared = world(&resolve, package, "plugin");
+    let DecodedWasm::Component(component, built) = decode(&crate::standard::jco::portable()).unwrap() else {
+        panic!("a component was expected");
+    };
+    let declared_imports = imports(&resolve, declared);
+    assert_eq!(names(&imports(&component, built)), names(&declared_imports));
     for (name, functions) in imports(&component, built) {
         assert!(functions.is_subset(&declared_imports[&name]), "{name}: {functions:?}");
     }

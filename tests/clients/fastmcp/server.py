@@ -8,6 +8,7 @@ otherwise.
 
 import asyncio
 import base64
+import collections
 import json
 import os
 import socket
@@ -355,8 +356,8 @@ def large(kib: int) -> str:
     return "0123456789abcdef" * (64 * kib)
 
 
-# Calls that were given up.
-given_up = []
+# Calls that were given up, by name.
+given_up = collections.defaultdict(asyncio.Event)
 
 
 @mcp.tool
@@ -367,7 +368,7 @@ async def wait(name: str, ctx: Context) -> str:
             await ctx.report_progress(step)
             await asyncio.sleep(MOMENT_SECONDS)
     except asyncio.CancelledError:
-        given_up.append(name)
+        given_up[name].set()
         raise
     return "not cancelled"
 
@@ -375,8 +376,7 @@ async def wait(name: str, ctx: Context) -> str:
 @mcp.tool
 async def was_given_up(name: str) -> bool:
     """Says whether a call was cancelled, as soon as it was."""
-    while name not in given_up:
-        await asyncio.sleep(MOMENT_SECONDS)
+    await given_up[name].wait()
     return True
 
 

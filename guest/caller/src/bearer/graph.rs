@@ -113,7 +113,7 @@ impl TokenSource for OnBehalfOf<'_> {
             // Entra ID is out of reach, but the token at hand stays good for a while.
             Err(error) => match env.records.get(&EXCHANGED, &key).await {
                 Ok(Some(Exchanged::Granted { token, expires_at, .. })) if expires_at > env.clock.now() => Ok(token),
-                _ => Err(GraphError::NoToken(error.at(env.clock.now()))),
+                _ => Err(error.at(env.clock.now()).into()),
             },
         }
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use entra::AcquireError;
 use entra::graph::profile::profile_scope;
 use entra::graph::{GraphChallenge, GraphError, TokenSource as _};
+use entra::oauth::OAuthError;
 use entra::testing::{
     EntraWorlds as _, FakeAuthority, OBJECT, TestKey, app_claims, change, header, sign, user_claims, with,
 };
 use serde_json::{Value, json};
-use world::HttpError;
 use world::testing::{CLIENT, json as response, run};
+use world::{HttpError, StoreError, Unrecorded};
 
 use super::*;
 use base::principal::AgentRole;
@@ -240,5 +241,37 @@ fn a_token_whose_issue_cannot_be_recorded_is_not_used() {
     let lab = Lab::new();
     lab.grant("first", 3600);
     lab.authority.world.refuse_audit(true);
-    assert!(matches!(lab.graph_token(None), Err(GraphError::NoToken(_))));
+    for _ in 0..2 {
+        assert_eq!(
+            lab.graph_token(None),
+            Err(AcquireError::Unrecorded(Unrecorded).into()),
+            "also where it is remembered"
+        );
+    }
+    assert_eq!(lab.exchanges(), 1);
+}
+
+#[test]
+fn the_wait_that_entra_id_asks_for_is_known_to_every_call_with_the_token() {
+    let lab = Lab::new();
+    let mut busy = response(429, &json!({}));
+    busy.headers_mut().insert("retry-after", http::HeaderValue::from_static("60"));
+    lab.authority.publish(TOKEN_ENDPOINT, busy);
+    let throttled = |seconds| {
+        let error = OAuthError::Throttled(Duration::from_secs(seconds));
+        Err(GraphError::Token(AcquireError::Unavailable(error)))
+    };
+    assert_eq!(lab.graph_token(None), throttled(60));
+    lab.authority.world.advance(Duration::from_secs(4));
+    assert_eq!(lab.graph_token(None), throttled(56));
+    assert_eq!(lab.exchanges(), 1);
+}
+
+#[test]
+fn a_store_that_fails_is_the_reason_that_there_is_no_token() {
+    let lab = Lab::new();
+    let bearer = lab.accept(&lab.token).unwrap();
+    lab.authority.world.break_store(0);
+    let token = run(graph::tokens(&lab.env, &bearer, profile_scope(&lab.env)).token(None));
+    let Err(GraphError::Token(AcquireError::Store(StoreError::Unavailable(_)))) = token else { panic!("{token:?}") };
 }

@@ -8,56 +8,30 @@
 //! session, and neither does what the policies of another API want: the person signs in once more for that API, and the
 //! session goes on for all others.
 
-use std::collections::BTreeMap;
+pub(super) mod stored;
+
 use std::time::Duration;
 
 use base::Secret;
 use base::audit::Outcome;
-use base::secret::{reveal, reveal_optional};
 use entra::graph::GraphChallenge;
 use entra::graph::profile::{is_of_graph, profile_scope};
 use entra::oauth::error::EntraRefusal;
 use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
 use entra::{AcquireError, EntraWorld};
-use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
 use world::records::{Holder, Namespace, Partition, Stored, Ttl, Version};
 
-use super::record::{IDLE_SECONDS, LIFETIME_SECONDS};
-use super::{Membership, Owner, claims, lifecycle};
+use self::stored::{EntraTokensRecord, More, TOKENS};
+use super::{Membership, Owner, claims, ending};
 use crate::renewal::margin;
+
+pub use self::stored::EntraTokens;
 
 /// How long it is remembered that Entra ID gives no token for more: long enough that a client which repeats itself is
 /// no flood at Entra ID, and short enough that a consent which is given now soon works.
 const REFUSAL: Duration = Duration::from_secs(5);
-
-/// What Entra ID gave for a session.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct EntraTokens {
-    /// For Microsoft Graph. Opaque.
-    #[serde(serialize_with = "reveal")]
-    pub access_token: Secret<String>,
-    /// Unix time in seconds.
-    pub expires_at: u64,
-    /// Absent if Entra ID gave none.
-    #[serde(serialize_with = "reveal_optional")]
-    pub refresh_token: Option<Secret<String>>,
-    /// What the ID token says that came with these, or with earlier ones.
-    #[serde(default)]
-    pub membership: Membership,
-}
-
-impl From<TokenSet> for EntraTokens {
-    fn from(set: TokenSet) -> Self {
-        Self {
-            access_token: set.access_token,
-            expires_at: set.expires_at,
-            refresh_token: set.refresh_token,
-            membership: Membership::default(),
-        }
-    }
-}
 
 /// The scopes that Entra ID is asked for: those of the profile, and those that give an ID token and a refresh token.
 pub fn scopes(env: &EntraWorld<'_>) -> Vec<String> {
@@ -74,31 +48,7 @@ pub(super) struct Live {
     pub(super) membership: Membership,
 }
 
-/// An access token for more than the profile, as it is stored.
-#[derive(Clone, Serialize, Deserialize)]
-struct More {
-    #[serde(serialize_with = "reveal")]
-    access_token: Secret<String>,
-    /// Unix time in seconds.
-    expires_at: u64,
-}
-
-/// The record: the tokens, and when the session ends at the latest.
-#[derive(Serialize, Deserialize)]
-struct EntraTokensRecord {
-    tokens: EntraTokens,
-    /// Tokens for more than the profile, by their scope. The tools ask for a few scopes only, so this is small.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    more: BTreeMap<String, More>,
-    /// Unix time in seconds.
-    ends_at: u64,
-}
-
 impl EntraTokensRecord {
-    fn ttl(&self, now: u64) -> Duration {
-        Duration::from_secs(self.ends_at.saturating_sub(now).clamp(1, IDLE_SECONDS))
-    }
-
     /// The access token for a scope, if there is one.
     fn access(&self, scope: &Scope) -> Option<Live> {
         let (access_token, expires_at) = match scope {
@@ -110,28 +60,12 @@ impl EntraTokensRecord {
     }
 }
 
-/// The tokens of Entra ID, by session.
-const TOKENS: Namespace<EntraTokensRecord> =
-    Namespace::json(Partition::Application, "session-entra", Ttl::Computed(EntraTokensRecord::ttl))
-        .absent_if_unreadable();
 /// The right to refresh them, by session.
 const REFRESHING: Namespace<Holder> = Namespace::leases(Partition::Application, "session-refreshing");
 /// That there is no consent, by session and scope.
 const REFUSALS: Namespace<EntraRefusal> = Namespace::json(Partition::Application, "session-refused", Ttl::For(REFUSAL))
     .last_part_hashed()
     .absent_if_unreadable();
-
-/// Keeps the tokens of a session that begins.
-pub(super) async fn keep(env: &EntraWorld<'_>, id: &str, tokens: &EntraTokens) -> Result<(), StoreError> {
-    let ends_at = env.clock.now() + LIFETIME_SECONDS;
-    let record = EntraTokensRecord { tokens: tokens.clone(), more: BTreeMap::new(), ends_at };
-    env.records.put(&TOKENS, id, &record).await
-}
-
-/// Forgets the tokens of a session.
-pub(super) async fn forget(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
-    env.records.delete(&TOKENS, id).await
-}
 
 /// What an access token is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,7 +190,7 @@ impl Question for SessionTokenQuestion<'_> {
     async fn look(&mut self, _: Moment) -> Result<Option<Live>, AcquireError> {
         let (Self { env, of: Of { id, owner }, scope, .. }, challenge) = (&*self, self.challenge());
         let Some(Stored { value: record, version }) = env.records.read(&TOKENS, *id).await? else {
-            lifecycle::end_without_tokens(env, id, owner).await?;
+            ending::end_without_tokens(env, id, owner).await?;
             return Err(ended(challenge));
         };
         let now = env.clock.now();
@@ -280,7 +214,7 @@ impl Question for SessionTokenQuestion<'_> {
             if scope.is_foreign(env) {
                 return Err(step_up(STEP_UP.to_owned(), challenge.and_then(|challenge| challenge.claims.clone())));
             }
-            lifecycle::end(env, id, owner, "no-refresh-token").await?;
+            ending::end(env, id, owner, "no-refresh-token").await?;
             return Err(ended(challenge));
         };
         if let Scope::More(scope) = scope
@@ -417,7 +351,7 @@ async fn refused_for_good(
     if let Some(claims) = claims {
         claims::want(env, owner, claims).await;
     }
-    lifecycle::end(env, id, owner, &refusal.reason()).await?;
+    ending::end(env, id, owner, &refusal.reason()).await?;
     Err(AcquireError::NeedsPerson { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
 }
 
@@ -437,7 +371,7 @@ pub(super) async fn unsatisfied(
     let found = env.records.get(&TOKENS, id).await?.and_then(|record| record.access(scope));
     if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
         want(env, owner, Some(challenge)).await;
-        lifecycle::end(env, id, owner, "claims-challenge").await?;
+        ending::end(env, id, owner, "claims-challenge").await?;
     }
     Ok(ended(Some(challenge)))
 }

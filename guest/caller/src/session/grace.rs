@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use world::StoreError;
 use world::records::{Namespace, Partition, SealedUnder, Ttl};
 
-use super::lifecycle::IssuedTokens;
+use super::IssuedTokens;
 use super::record::{CLOCK_DIFFERENCE_SECONDS, RefreshToken};
 
 /// How answers are sealed.

@@ -1,27 +1,15 @@
 //! How a session begins and ends. How it continues is in [`refresh`](super::refresh).
 
 use base::Secret;
-use base::audit::Outcome;
 use entra::{AcquireError, EntraWorld};
 use world::records::Stored;
 use world::{BodyOnce, StoreError};
 
-use super::entra_tokens::{self, EntraTokens, Wanted};
+use super::entra_tokens::{self, EntraTokens, Wanted, stored};
 use super::record::{self, ACCESS_LIFETIME_SECONDS, Family, PresentedToken, SESSIONS, SessionRecord};
-use super::{Membership, Owner, Session, grace};
+use super::{IssuedTokens, Membership, Owner, Session, ending};
 
-/// What a client gets.
-#[derive(Debug)]
-pub struct IssuedTokens {
-    /// The access token.
-    pub access_token: Secret<String>,
-    /// The refresh token, which replaces the one before.
-    pub refresh_token: Secret<String>,
-    /// Seconds until the access token expires: never longer than the token of Entra ID lives.
-    pub expires_in: u64,
-    /// What the access token is good for.
-    pub scopes: Vec<String>,
-}
+pub use super::ending::end;
 
 /// What a session is made from.
 pub struct Beginning {
@@ -49,7 +37,7 @@ pub fn begin<'f>(
         let id = record::fresh_id(env);
         env.trail.set_session(&id);
         env.trail.set_user(username.as_deref());
-        entra_tokens::keep(env, &id, &tokens).await?;
+        stored::keep(env, &id, &tokens).await?;
         let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
             Ok(live) => {
                 let family = Family::fresh(env);
@@ -66,7 +54,7 @@ pub fn begin<'f>(
         };
         if begun.is_err() {
             // What cannot be removed now is sealed, no client knows its id, and it ends by itself.
-            let _ = remove(env, &id).await;
+            let _ = ending::remove(env, &id).await;
         }
         begun.map(|tokens| (id, tokens))
     })
@@ -123,33 +111,6 @@ pub fn revoke<'f>(
         end(env, &presented.id, &record.owner, "revoked-by-client").await?;
         Ok(true)
     })
-}
-
-/// Ends a session. `reason` is a stable code for the audit record.
-pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) -> Result<(), AcquireError> {
-    // The session ends even if that cannot be recorded.
-    remove(env, id).await?;
-    env.trail.set_session(id);
-    let event = owner.event("session.revoked", Outcome::Success);
-    Ok(env.trail.record(event.because(reason.to_owned())).await?)
-}
-
-/// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.
-pub(super) async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
-    entra_tokens::forget(env, id).await?;
-    if let Some(record) = env.records.take(&SESSIONS, id).await? {
-        grace::forget(env, id, record.refresh_hash()).await;
-    }
-    Ok(())
-}
-
-/// Ends what is left of a session that has lost its tokens of Entra ID.
-pub(super) async fn end_without_tokens(env: &EntraWorld<'_>, id: &str, owner: &Owner) -> Result<(), AcquireError> {
-    // Another call may have ended the session in this moment; that call has recorded the end as well.
-    let Some(record) = env.records.take(&SESSIONS, id).await? else { return Ok(()) };
-    grace::forget(env, id, record.refresh_hash()).await;
-    let event = owner.event("session.revoked", Outcome::Success);
-    Ok(env.trail.record(event.because("entra-tokens-gone".to_owned())).await?)
 }
 
 /// Ends the session of an access token that was authenticated, as far as the server is concerned.

@@ -54,9 +54,8 @@ use world::records::{Stored, Version};
 use world::{BodyOnce, StoreError, Unrecorded};
 
 use super::entra_tokens::{self, Wanted};
-use super::lifecycle::{self, IssuedTokens};
 use super::record::{PresentedToken, RefreshToken, SESSIONS, SessionRecord};
-use super::{Owner, grace};
+use super::{IssuedTokens, Owner, ending, grace, lifecycle};
 
 /// How often a change is tried again when others change the same session.
 const MAX_SWAPS: usize = 8;
@@ -145,7 +144,7 @@ pub fn refresh<'f>(
             }
             was_current = true;
             if !record.owner.is_let_in(env) {
-                lifecycle::end(env, id, &record.owner, "tenant-not-allowed").await?;
+                ending::end(env, id, &record.owner, "tenant-not-allowed").await?;
                 return Err(RefreshError::Unknown);
             }
             if let Some(tokens) = rotate(env, id, (record, &version), token, asked).await? {
@@ -219,7 +218,7 @@ async fn repeat(
 ) -> Result<IssuedTokens, RefreshError> {
     let owner = &record.owner;
     if !owner.is_let_in(env) {
-        lifecycle::end(env, id, owner, "tenant-not-allowed").await?;
+        ending::end(env, id, owner, "tenant-not-allowed").await?;
         return Err(RefreshError::Unknown);
     }
     asked.scopes(record)?;
@@ -235,7 +234,7 @@ async fn reused(
     reason: Option<&str>,
 ) -> Result<RefreshError, AcquireError> {
     // The session ends even if that cannot be recorded.
-    let removed = lifecycle::remove(env, id).await;
+    let removed = ending::remove(env, id).await;
     let event = owner.event("session.reused", Outcome::Failure);
     env.trail.record(AuditEvent { reason: reason.map(str::to_owned), ..event }).await?;
     removed?;

@@ -14,7 +14,7 @@ use world::testing;
 use world::testing::{World, run};
 
 use super::entra_tokens::{self, EntraTokens, Wanted};
-use super::lifecycle::{self, Beginning, IssuedTokens};
+use super::lifecycle::{self, Beginning};
 use super::refresh::{self, RefreshError};
 use super::*;
 

@@ -107,20 +107,25 @@ impl From<StoreError> for GraphError {
 
 impl From<Failure> for GraphError {
     fn from(failure: Failure) -> Self {
-        Self::NotAsked(failure)
+        if failure.unrecorded { Self::NoToken(failure.into()) } else { Self::NotAsked(failure) }
     }
 }
 
-/// The calls that wait hear of every failure, and of the pause that Graph or Entra ID asks for.
+/// The calls that wait hear of every failure but those of the store, and of the pause that Graph or Entra ID asks for.
 impl OnceError for GraphError {
     fn failure(&self, now: u64) -> Option<Failure> {
-        let retry_at = match self {
-            Self::Throttled { after, .. } => after.map(|after| now.saturating_add(after.as_secs())),
-            Self::Token(error) | Self::NoToken(error) => error.failure(now).and_then(|failure| failure.retry_at),
-            Self::NotAsked(failure) => failure.retry_at,
-            _ => None,
-        };
-        Some(Failure { reason: self.to_string(), retry_at })
+        let reason = self.to_string();
+        match self {
+            Self::Throttled { after, .. } => {
+                let retry_at = after.map(|after| now.saturating_add(after.as_secs()));
+                Some(Failure { retry_at, ..Failure::new(reason) })
+            }
+            Self::Token(error) | Self::NoToken(error) => {
+                error.failure(now).map(|failure| Failure { reason, ..failure })
+            }
+            Self::NotAsked(failure) => Some(failure.clone()),
+            _ => Some(Failure::new(reason)),
+        }
     }
 }
 

@@ -198,6 +198,7 @@ mod tests {
     use base::Secret;
     use base::principal::Groups;
     use base::settings::Mode;
+    use world::once::OnceError as _;
     use world::testing::{TENANT, World, json as response, run};
     use world::{ClientCredential, Credential, CredentialError};
 
@@ -438,6 +439,28 @@ mod tests {
         authority.world.advance(Duration::from_secs(4));
         assert_eq!(token(), throttled(56), "as the remembered failure says");
         assert_eq!(asked(&authority.world).len(), 1);
+    }
+
+    #[test]
+    fn a_token_whose_issue_could_not_be_recorded_is_no_failure_of_entra_id_to_any_call() {
+        let authority = confidential(listing(&[GROUP]));
+        authority.world.refuse_audit(true);
+        let tokens = AppTokens { env: &authority.env, tenant: TENANT };
+        let unrecorded = || GraphError::NoToken(crate::AcquireError::Unrecorded(world::Unrecorded));
+        for _ in 0..2 {
+            assert_eq!(run(crate::graph::TokenSource::token(&tokens, None)).map(drop), Err(unrecorded()));
+        }
+        assert_eq!(asked(&authority.world).len(), 1);
+        let failure = unrecorded().failure(0).unwrap();
+        assert_eq!(GraphError::from(failure), unrecorded(), "also where groups are asked for");
+    }
+
+    #[test]
+    fn a_failure_of_the_store_is_not_shared() {
+        let store = || crate::AcquireError::Store(StoreError::Contended);
+        for error in [GraphError::Token(store()), GraphError::NoToken(store())] {
+            assert_eq!(error.failure(0), None);
+        }
     }
 
     #[test]

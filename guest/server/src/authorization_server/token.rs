@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use base::Secret;
 use base::audit::{AuditEvent, Outcome};
+use caller::session::IssuedTokens;
 use caller::session::Owner;
-use caller::session::lifecycle::{self, Beginning, IssuedTokens};
+use caller::session::lifecycle::{self, Beginning};
 use caller::session::refresh::{self, RefreshError};
 use entra::AcquireError;
 use entra::oauth::OAuthError;

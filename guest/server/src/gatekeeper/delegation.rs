@@ -4,6 +4,7 @@
 use base::settings::Settings;
 use caller::NoToken;
 use caller::local::{SignInError, accounts};
+use entra::graph::GraphError;
 use entra::{AcquireError, EntraWorld};
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
 
@@ -35,6 +36,11 @@ pub(super) fn no_token(env: &EntraWorld<'_>, from: &NoToken) -> DelegationError 
     match from {
         NoToken::Acquire(failed) => of_acquire(failed, env.clock.now()),
         NoToken::SignIn(failed) => of_sign_in(failed, env.clock.now()),
+        NoToken::Unavailable(GraphError::NoToken(failed)) => of_acquire(failed, env.clock.now()),
+        NoToken::Unavailable(too_many @ GraphError::TooMany(wait)) => DelegationError {
+            retry_after: Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
+            ..error(Category::Unavailable, DelegationError::TOO_MANY, &sentence(&too_many.to_string()))
+        },
         NoToken::Unavailable(_) => {
             error(Category::Unavailable, "entra-unavailable", "Microsoft Entra ID cannot be asked now: try again later")
         }
@@ -115,5 +121,15 @@ mod tests {
             assert_eq!(error, of_sign_in(&failed, env.clock.now()));
             assert!(error.message.ends_with('.'), "{}", error.message);
         }
+    }
+
+    #[test]
+    fn a_caller_that_asks_too_often_is_told_when_to_ask_again() {
+        let world = world::testing::World::default();
+        let env = entra::testing::EntraWorlds::entra_remote(&world);
+        let too_many = NoToken::Unavailable(GraphError::TooMany(std::time::Duration::from_secs(9)));
+        let error = no_token(&env, &too_many);
+        assert_eq!((error.category, error.code.as_str()), (Category::Unavailable, DelegationError::TOO_MANY));
+        assert_eq!(error.retry_after, Some(9));
     }
 }

@@ -18,6 +18,7 @@ pub use error::IdentityError;
 pub use keys::key_set;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base::audit::{AuditEvent, Outcome};
 use base::decision::Fact;
@@ -35,6 +36,9 @@ use crate::server_world::ServerWorld;
 
 /// The token of [`ServerIdentity::Assertion`].
 pub const ASSERTION: HeaderName = HeaderName::from_static("x-entra-mcp-assertion");
+
+/// How long an assertion is good for: as long as a request may take to arrive.
+const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The fields that tell of an identity, in any form. A proxy that asks the component clears them all.
 pub const NAMES: [HeaderName; 10] = [

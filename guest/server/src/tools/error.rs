@@ -7,14 +7,12 @@ use caller::NoToken;
 use caller::local::SignInError;
 use entra::AcquireError;
 use entra::graph::GraphError;
-use world::Unrecorded;
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
+use world::{StoreError, Unrecorded};
 
+use super::answer_fault::AnswerFault;
 use super::arguments::ArgumentError;
-use super::provided::AnswerFault;
 
-/// The code of a delegation that the caller itself has asked for too often: the same as of requests to Graph.
-const TOO_MANY: &str = "graph-too-many";
 /// The code of a delegation where an API wants claims that the newest token does not have either: the host says it.
 const CLAIMS_CHALLENGE: &str = "claims-challenge";
 
@@ -31,6 +29,9 @@ pub enum ToolError {
     /// The security event could not be recorded.
     #[error(transparent)]
     Unrecorded(#[from] Unrecorded),
+    /// What leads a later call back to the caller could not be sealed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The tool is about a user, and an application calls for itself.
     #[error(
         "this tool is about the user who calls it, and the access token stands for an application (app-only): call it \
@@ -67,6 +68,7 @@ impl ToolError {
             Self::SignIn(error) => Some(error),
             Self::Graph(_)
             | Self::Unrecorded(_)
+            | Self::Store(_)
             | Self::NoUser
             | Self::NoIdentity
             | Self::Undeclared { .. }
@@ -115,7 +117,7 @@ impl ToolError {
         match self {
             Self::Graph(GraphError::TooMany(after)) => Some(*after),
             Self::Provided(ProviderError::Delegation(DelegationError { code, retry_after: Some(after), .. }))
-                if code == TOO_MANY =>
+                if code == DelegationError::TOO_MANY =>
             {
                 Some(Duration::from_secs((*after).into()))
             }
@@ -129,6 +131,7 @@ impl ToolError {
             Self::Graph(GraphError::Token(error)) => error.public(),
             Self::SignIn(error) => error.public(),
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
+            Self::Store(_) => "The server cannot reach its store now. Try again later.".to_owned(),
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }
@@ -151,6 +154,7 @@ impl ToolError {
             Self::Graph(GraphError::Token(error)) => error.reason(),
             Self::SignIn(error) => error.reason(),
             Self::Unrecorded(_) => "audit".to_owned(),
+            Self::Store(_) => "store".to_owned(),
             Self::Graph(GraphError::Throttled { .. }) => "graph-throttled".to_owned(),
             Self::Graph(GraphError::Unauthorised(_)) => "graph-unauthorised".to_owned(),
             Self::Graph(GraphError::Forbidden(_)) => "graph-forbidden".to_owned(),
@@ -160,7 +164,7 @@ impl ToolError {
             Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
             Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
             Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
-            Self::Graph(GraphError::TooMany(_)) => "graph-too-many".to_owned(),
+            Self::Graph(GraphError::TooMany(_)) => DelegationError::TOO_MANY.to_owned(),
             Self::Graph(GraphError::NotAsked(_)) => "graph-unavailable".to_owned(),
             Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),

@@ -10,9 +10,7 @@ use base::principal::PrincipalKind;
 use base::settings::ServerSettings;
 use caller::PersonCaller;
 use caller::local::{Account, SignInError};
-use entra::AcquireError;
 use entra::EntraWorld;
-use entra::graph::GraphError;
 use entra::graph::profile::profile_scope;
 use rmcp::model::Tool as Description;
 use world::provided_tools::{ProviderError, ToolCall, ToolCaller};
@@ -23,8 +21,6 @@ use crate::gatekeeper::callers::tool_caller;
 use crate::gatekeeper::handle::{self, HandleContent};
 use crate::gatekeeper::local;
 use crate::tool_lists::{NoList, ProvidedWorld, for_log};
-
-pub use answer::AnswerFault;
 
 /// The tools of one server, or on a local connection those of all servers.
 pub(crate) struct Provided<'a> {
@@ -69,12 +65,11 @@ impl<'a> Provided<'a> {
                 let entra = &env.person.entra;
                 let account = signed_in(entra, server, caller).await?;
                 let handle = local::seal(entra, &server.name, &account).await;
-                (person(entra, account), handle.map_err(SignInError::from)?)
+                (person(entra, account), handle?)
             }
             Calling::Client(env, caller) => {
                 let of = HandleContent::of_tool(&server.name, name);
-                let handle = handle::make(&env.entra, caller, &of).await;
-                let handle = handle.map_err(|error| GraphError::from(AcquireError::from(error)))?;
+                let handle = handle::make(&env.entra, caller, &of).await?;
                 (tool_caller(&env.entra, caller), handle)
             }
         };

@@ -207,6 +207,9 @@ fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
         }
         assert_eq!(ToolError::from(GraphError::Token(error)).public(), said);
     }
+    let throttled = AcquireError::Unavailable(OAuthError::Throttled(Duration::from_secs(30)));
+    let said = ToolError::from(GraphError::Token(throttled)).public();
+    assert!(said.contains("30 seconds"), "the time to wait is known: {said}");
     let graph = ToolError::Graph(GraphError::Unreachable(unreachable)).public();
     assert_eq!(graph, "Microsoft Graph cannot be asked now. Try again later.");
 }

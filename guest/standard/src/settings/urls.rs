@@ -6,7 +6,9 @@ use http::Uri;
 
 use super::{SettingsError, Variables, invalid};
 
-/// Microsoft's clouds: name, authority and Microsoft Graph.
+/// Microsoft's clouds: name, authority and Microsoft Graph. The program has them too, in `host/app/src/config/layer.rs`: a
+/// component depends on no crate of the program. The behaviour test `the_artefact_and_the_program_know_the_same_clouds` compares
+/// the two.
 const CLOUDS: [(&str, &str, &str); 3] = [
     ("public", "https://login.microsoftonline.com", "https://graph.microsoft.com"),
     ("us-government", "https://login.microsoftonline.us", "https://graph.microsoft.us"),

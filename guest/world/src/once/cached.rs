@@ -29,12 +29,15 @@ pub struct Failure {
     pub reason: String,
     /// When the service may be asked again, if it has said so. Unix time in seconds.
     pub retry_at: Option<u64>,
+    /// Whether the question was answered, and the answer is of no use because its security event could not be recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrecorded: bool,
 }
 
 impl Failure {
     /// A failure that says nothing of when to ask again.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry_at: None }
+        Self { reason: reason.into(), retry_at: None, unrecorded: false }
     }
 
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {

@@ -76,6 +76,7 @@ fn a_trace_parent_has_the_form_of_w3c_trace_context_or_is_none() {
     let trail = trail(&world);
     for (text, good) in [
         (PARENT, true),
+        ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
         ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", true),
         ("", false),
         ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
@@ -85,10 +86,17 @@ fn a_trace_parent_has_the_form_of_w3c_trace_context_or_is_none() {
         ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", false),
         ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false),
         ("00-4bf92f3577b34da6a3ce929d0e0e473\n-00f067aa0ba902b7-01", false),
+        ("00-4bf92f3577b34da6a3ce929d0e0e473ü-00f067aa0ba902b7-01", false),
+        ("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more", false),
+        ("+0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+        ("0-04bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
     ] {
         trail.set_trace_parent(Some(text));
         assert_eq!(recorded(trail, &world).trace_parent.as_deref(), good.then_some(text), "{text}");
     }
+    let later = PARENT.replacen("00", "01", 1);
+    trail.set_trace_parent(Some(&format!("{later}-what-comes")));
+    assert_eq!(recorded(trail, &world).trace_parent, Some(later), "what is known of a later version is recorded");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 use entra_mcp_plugin::environment::{CallerKind, ServerKind, ServerSettings, Settings, TargetKind, ToolRule};
 use serde::Deserialize;
 
-use super::endpoints::check_guid;
-use super::serve::check_scope;
+use super::ids::check_guid;
+use super::serve::token_mode::check_scope;
 use super::{ConfigError, invalid};
 
 /// Entra ID's own bound of the value of an application role, in characters.

@@ -8,10 +8,9 @@ use entra_mcp_plugin::DEFAULT_MAX_INSTANCES;
 use entra_mcp_plugin::transport::stdio::DEFAULT_MAX_MESSAGE_BYTES;
 use serde::Deserialize;
 
-use super::endpoints::{check_guid, check_tenant};
+use super::ids::{check_guid, check_tenant};
 use super::setting::{choices, settings};
 use super::store::StoreLayer;
-use super::vault::VaultIdentityName;
 
 /// How long a sign-in waits for the person, unless set otherwise: five minutes, as long as Entra ID's own pages.
 const DEFAULT_SIGN_IN_TIMEOUT_SECONDS: u32 = 300;
@@ -88,6 +87,20 @@ pub enum Broker {
     Off,
     /// In no other way.
     Require,
+}
+
+/// What key vaults are asked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VaultIdentityName {
+    /// Workload identity, if there is its token file; else the managed identity.
+    Auto,
+    /// The identity of the machine in Azure.
+    ManagedIdentity,
+    /// A token in a file, which Kubernetes renews.
+    WorkloadIdentity,
+    /// What the Azure CLI of this machine is signed in with.
+    AzureCli,
 }
 
 /// The form of log lines.

@@ -21,12 +21,13 @@ use self::gateway::{
     check_hash, check_prefix, forward_auth, rewrite_authority_metadata, token_header, trust_advice, trusted_proxies,
 };
 use self::rates::{DEFAULT_RATES, rates};
-use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri};
+use self::token_mode::{DEFAULT_SCOPE, check_app_id_uri, check_scope};
 use super::access::{self, AccessEntry};
-use super::endpoints::{check_guid, is_loopback};
+use super::endpoints::is_loopback;
+use super::ids::check_guid;
+use super::layer::VaultIdentityName;
 use super::setting::{choices, settings};
 use super::store::{StoreKey, StoreOf};
-use super::vault::VaultIdentityName;
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
@@ -35,12 +36,11 @@ pub(super) use self::credential::{exchange_audience, one_place_for_the_certifica
 pub use self::gateway::ForwardedHeaderName;
 pub(super) use self::gateway::OWN_PATHS;
 pub use self::token_mode::TokenModeName;
-pub(super) use self::token_mode::check_scope;
 
 mod credential;
 mod gateway;
 mod rates;
-mod token_mode;
+pub(super) mod token_mode;
 
 /// The address that is listened on, unless set otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3001);

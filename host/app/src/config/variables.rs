@@ -45,6 +45,15 @@ impl Environment {
         Self(Rc::new(move |name| if name == left_out { None } else { others(name) }))
     }
 
+    /// Whether the terminal's characters are those of Unicode, as POSIX says it: the first of the variables of the locale that
+    /// is set and not empty counts.
+    fn shows_unicode(&self) -> bool {
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| self.get(name));
+        let locale = locale.unwrap_or_default().to_ascii_lowercase();
+        let is_dumb = self.get("TERM").is_some_and(|terminal| terminal == "dumb");
+        !is_dumb && (cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8"))
+    }
+
     /// The value of a variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
@@ -54,6 +63,12 @@ impl Environment {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.parse().map(Some).map_err(|_| ConfigError::Invalid { name, value, expected: expected.to_owned() })
     }
+}
+
+/// Whether the terminal of this process can show Unicode: it is said by variables, and by no setting.
+#[allow(clippy::disallowed_methods, reason = "the one module that reads environment variables")]
+pub(crate) fn terminal_shows_unicode() -> bool {
+    Environment(Box::new(|name| env::var(name).ok())).shows_unicode()
 }
 
 /// Takes a variable out of the environment of this process.
@@ -88,5 +103,25 @@ fn wipe(_: &str) {}
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Environment")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(windows))]
+    fn the_first_variable_of_the_locale_that_is_set_says_whether_the_terminal_shows_unicode() {
+        for (variables, shows) in [
+            (&[("LANG", "de_DE.UTF-8")][..], true),
+            (&[("LC_ALL", "C.utf8"), ("LANG", "C")], true),
+            (&[("LC_ALL", ""), ("LC_CTYPE", "en_GB.UTF-8")], true),
+            (&[("LC_ALL", "C"), ("LANG", "de_DE.UTF-8")], false),
+            (&[("LANG", "de_DE.UTF-8"), ("TERM", "dumb")], false),
+            (&[], false),
+        ] {
+            assert_eq!(Environment::of(variables).shows_unicode(), shows, "{variables:?}");
+        }
     }
 }

@@ -2,31 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use entra_mcp_plugin::client_credential::{IdentityFault, IdentityService};
-use serde::Deserialize;
 
 use super::endpoints::{Endpoints, one_tenant};
-use super::{ConfigError, Sources};
+use super::{ConfigError, Sources, VaultIdentityName};
 
 /// The variable of the setting of the remote server, which commands about its store read as well.
 const MANAGED_IDENTITY: &str = "ENTRA_MCP_MANAGED_IDENTITY_ID";
 /// Where Kubernetes writes the token of the service account.
 const FEDERATED_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
-
-/// What key vaults are asked with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum VaultIdentityName {
-    /// Workload identity, if there is its token file; else the managed identity.
-    Auto,
-    /// The identity of the machine in Azure.
-    ManagedIdentity,
-    /// A token in a file, which Kubernetes renews.
-    WorkloadIdentity,
-    /// What the Azure CLI of this machine is signed in with.
-    AzureCli,
-}
 
 /// All that a key vault is asked with.
 #[derive(Clone)]

@@ -6,6 +6,8 @@
 mod callers;
 mod lifecycle;
 mod messages;
+#[path = "../../../../tests/behaviour/all/support/patience.rs"]
+mod patience;
 mod server;
 mod sessions;
 
@@ -22,6 +24,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
+use self::patience::until;
 use super::{ProcessSettings, ProcessUpstream, Tokens};
 use crate::behind::{AnswerBody, Behind as _, BehindError, Sender};
 
@@ -209,7 +212,5 @@ fn runs(pid: u64) -> bool {
 
 /// Returns when the process is gone: another process ends it, so that no clock of the tests says when.
 async fn gone(pid: u64) {
-    while runs(pid) {
-        tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await.unwrap_err();
-    }
+    until(|| !runs(pid)).await.unwrap();
 }

@@ -40,6 +40,7 @@ mod erasure;
 mod fingerprint;
 mod limits;
 mod look;
+mod read_only;
 mod readers;
 mod room;
 mod schema;
@@ -358,7 +359,7 @@ fn keys_of(path: &Path, source: &dyn KeySource) -> Result<DataKeys, OpenError> {
 
 /// The fingerprint of the key that a database was written with; 0 where there is none.
 fn noted_fingerprint(path: &Path) -> i32 {
-    let connection = readers::connect(path);
+    let connection = read_only::connect(path);
     let noted = connection.and_then(|connection| {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.query_row("PRAGMA application_id", [], |row| row.get(0))

@@ -13,13 +13,9 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::error::{LoadProblem, UnknownImport};
 use super::settings::ComponentSource;
 use super::state::{ToolState, link, tool_grant, wasi_0_3};
-use super::wasi::{Wasi, is_of_wasi_0_3};
+use super::wasi::{INCOMING_HANDLER, TOOL_PROVIDER, Wasi, is_of_wasi_0_3};
 use crate::bindings::tools::ToolsPre;
 use crate::code_cache::CodeCache;
-
-pub(super) const TOOL_PROVIDER: &str = "entra-mcp:plugin/tool-provider@0.2.";
-pub(super) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
-pub(super) const HANDLER: &str = "wasi:http/handler@0.3.";
 
 /// What a tool component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

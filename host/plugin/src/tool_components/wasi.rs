@@ -5,7 +5,10 @@
 
 use wasmtime::wasmparser::{Parser, Payload};
 
-use super::loaded::{HANDLER, INCOMING_HANDLER, TOOL_PROVIDER};
+// What a tool component exports, up to the last number of the version.
+pub(super) const TOOL_PROVIDER: &str = "entra-mcp:plugin/tool-provider@0.2.";
+pub(super) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
+pub(super) const HANDLER: &str = "wasi:http/handler@0.3.";
 
 /// A version of WASI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -386,7 +386,8 @@ h1 {{ font-size: 1.5rem; }}
 }
 
 /// Escapes a text for an element or an attribute. The only place of the host that needs it; `html-escape` would write
-/// `&#x27;`, where clients and tests expect `&#39;`.
+/// `&#x27;`, where clients and tests expect `&#39;`. The component has the same for its own pages (`guest/base`): no crate of
+/// the host depends on one of the component.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

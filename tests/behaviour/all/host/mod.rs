@@ -5,6 +5,7 @@ mod batch;
 pub(crate) mod behind;
 mod client_metadata;
 pub(crate) mod commands;
+mod examples;
 mod hostile;
 mod http_calls;
 #[cfg(target_os = "linux")]

@@ -438,7 +438,7 @@ async fn an_entra_that_cannot_be_reached_is_an_error_of_the_tool() {
     flying.abort();
     assert!(!tool_error(&answer).is_empty());
     let (_, event) = fleet.audit.events().pop().expect("the call is recorded");
-    assert_eq!((event.name.as_str(), event.reason.as_deref()), ("tool.called", Some("graph-no-token")));
+    assert_eq!((event.name.as_str(), event.reason.as_deref()), ("tool.called", Some("entra-unavailable")));
 }
 
 #[tokio::test]

@@ -127,11 +127,37 @@ fn what_the_program_refuses_the_artefact_refuses() {
     }
 }
 
+/// What the program declares of its settings.
+fn declarations() -> Value {
+    let program = process::blocking(env!("CARGO_BIN_EXE_entra-mcp-tested")).arg("settings").output();
+    serde_json::from_slice(&program.expect("the program runs").stdout).expect("JSON")
+}
+
+#[test]
+fn the_artefact_and_the_program_know_the_same_clouds() {
+    let declared = declarations();
+    let settings = declared.as_array().expect("a list");
+    let accepted = settings.iter().find(|setting| setting["name"] == "cloud").expect("a setting")["accepted"].as_str();
+    let names: Vec<_> = accepted.expect("a list of names").split(", ").collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        let with_name = |variable: (&str, &str)| {
+            let variables = [&BASE[..], &[variable]].concat();
+            let (program, artefact) = (of_program(&variables).map(plain), of_artefact(&variables).map(plain));
+            assert_eq!(artefact, program, "{variable:?}");
+            program.expect("the settings are good")
+        };
+        let named = with_name(("ENTRA_MCP_CLOUD", name));
+        // The authority of a cloud implies the rest.
+        let authority = named["authority"].as_str().expect("a URL");
+        assert_eq!(with_name(("ENTRA_MCP_AUTHORITY", authority)), named, "{name}");
+    }
+}
+
 /// `guest/standard/src/settings/declared.rs`, as the program's declarations have it.
 #[test]
 fn the_artefact_knows_the_settings_as_the_program_declares_them() {
-    let program = process::blocking(env!("CARGO_BIN_EXE_entra-mcp-tested")).arg("settings").output();
-    let settings: Value = serde_json::from_slice(&program.expect("the program runs").stdout).expect("JSON");
+    let settings = declarations();
     let quoted = |value: &Value| format!("{:?}", value.as_str().expect("a text"));
     let optional = |value: &Value| if value.is_null() { "None".to_owned() } else { format!("Some({})", quoted(value)) };
     let mut expected =

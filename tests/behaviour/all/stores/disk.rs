@@ -103,7 +103,9 @@ step accounts
 #[tokio::test]
 #[ignore = "another test of this module starts it"]
 async fn worker() {
-    let Some(disk) = process::variable("DISK_OF_THE_WORKER") else { return };
+    let Some(disk) = process::variable("DISK_OF_THE_WORKER") else {
+        panic!("a part of another test of this module, which starts it")
+    };
     let disk = Path::new(&disk);
     let open = || SqliteStore::open(&disk.join("store.db"), Arc::new(SystemClock::new())).unwrap();
     let store = open();

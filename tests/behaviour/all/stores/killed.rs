@@ -49,7 +49,9 @@ async fn open(place: &str) -> Arc<dyn SecretStore> {
 #[tokio::test]
 #[ignore = "the other tests of this module start it"]
 async fn worker() {
-    let (Some(place), Some(notes)) = (process::variable(STORE), process::variable(NOTES)) else { return };
+    let (Some(place), Some(notes)) = (process::variable(STORE), process::variable(NOTES)) else {
+        panic!("a part of another test of this module, which starts it")
+    };
     let store = open(place.to_str().unwrap()).await;
     let notes = PathBuf::from(notes);
     let name = notes.file_name().unwrap().to_str().unwrap().to_owned();

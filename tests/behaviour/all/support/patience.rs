@@ -1,8 +1,12 @@
 //! How a test waits for another task, process or machine: until something is the case.
 //!
-//! This is the only place in the behaviour tests with a bound on time and with a pause. The bound decides nothing: a
-//! test that works never reaches it. It makes a test that waits in vain end with a message instead of hanging. What is
-//! to happen after some time is tested with a clock that the test moves.
+//! This is the only place in the tests with a bound on the time of the machine and with a pause: `.ci/check-waits` finds others.
+//! Tests of other packages include this file. The bound decides nothing: a test that works never reaches it. It makes a test
+//! that waits in vain end with a message instead of hanging. What is to happen after some time is tested with a clock that the
+//! test moves.
+//!
+//! What tests talk to takes its time all the same: clients and servers of others, and what stands for a slow disk. No test
+//! asks how long that was. `.ci/check-waits` lists these places, each with its reason.
 
 use std::fmt;
 use std::future::ready;
@@ -10,7 +14,7 @@ use std::time::Duration;
 
 /// Upper bound on any wait. The first start of the program in a run compiles the component with a compiler that is not
 /// optimised, which takes half a minute on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a condition is looked at that only another process can change. Nothing tells a test of such a change.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
@@ -48,7 +52,8 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) -> Result<(), InV
     eventually(|| ready(condition().then_some(()))).await
 }
 
+/// What passes between two looks.
 #[allow(clippy::disallowed_methods, reason = "the one pause in the tests: see above")]
-async fn pause() {
+pub(crate) async fn pause() {
     tokio::time::sleep(BETWEEN_LOOKS).await;
 }

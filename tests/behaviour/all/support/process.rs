@@ -1,6 +1,7 @@
 //! The programs that tests start, and what tests read of their own environment.
 //!
-//! `clippy.toml` forbids both where the product is concerned, so these are the only places of the tests that do.
+//! `clippy.toml` forbids both where the product is concerned. Beside this module, only code that cannot reach it does so: what
+//! the benchmarks (`support/server.rs`) and the build script (`support/tools.rs`) include, and the tests of other packages.
 
 #![allow(clippy::disallowed_methods, reason = "the rules are for the product; these are the tests' own programs")]
 

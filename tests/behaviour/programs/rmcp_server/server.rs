@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::handler::server::ServerHandler;
@@ -16,6 +15,10 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+#[allow(dead_code, reason = "a server that takes its time waits for nothing")]
+#[path = "../../all/support/patience.rs"]
+mod patience;
 
 /// The server.
 #[derive(Clone, Default)]
@@ -55,17 +58,11 @@ impl Server {
         let _cancelled = Cancelled(Arc::clone(&self.cancelled));
         for step in 0_u32.. {
             self.progress(context, step.into()).await;
-            if context.ct.run_until_cancelled(moment()).await.is_none() {
+            if context.ct.run_until_cancelled(patience::pause()).await.is_none() {
                 return;
             }
         }
     }
-}
-
-/// What takes part of a call's time, so that its messages do not arrive as one.
-#[allow(clippy::disallowed_methods, reason = "a server that takes its time")]
-async fn moment() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 /// The token that whoever has started this program has left for it.
@@ -109,7 +106,7 @@ impl ServerHandler for Server {
             "count" => {
                 for progress in 1..=3_u32 {
                     self.progress(&context, progress.into()).await;
-                    moment().await;
+                    patience::pause().await;
                 }
                 text("counted")
             }
@@ -141,7 +138,7 @@ impl ServerHandler for Server {
             }
             "cancellations" => {
                 while self.cancelled.load(Ordering::SeqCst) == 0 {
-                    moment().await;
+                    patience::pause().await;
                 }
                 text("some")
             }

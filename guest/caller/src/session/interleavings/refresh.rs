@@ -2,7 +2,7 @@
 //! and those of a thief.
 
 use super::*;
-use crate::session::lifecycle::IssuedTokens;
+use crate::session::IssuedTokens;
 use crate::session::refresh::{RefreshError, refresh};
 
 /// What a client sees of an answer: its tokens.

@@ -194,7 +194,7 @@ fn a_stranger_cannot_spoil_a_code_that_is_being_used() {
         let code = flow.code();
         let (other, other_code) = (Rc::clone(&flow), code.clone());
         flow.world.interrupt_store(at, move || {
-            assert_ne!(other.exchange(&other_code, &[("client_id", OTHER)]).status(), 200);
+            assert_eq!(other.exchange(&other_code, &[("client_id", OTHER)]).status(), 400);
         });
         assert_eq!(flow.exchange(&code, &[]).status(), 200, "before operation {at}");
     }

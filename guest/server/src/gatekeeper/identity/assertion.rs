@@ -3,8 +3,6 @@
 //! It is good for a minute and for one audience, and names what was admitted: the method, the tool, and the digest of the
 //! body. A server that checks these cannot be sent another request under it.
 
-use std::time::Duration;
-
 use base::Secret;
 use base::encoding::{base64url, digest};
 use base::principal::PrincipalKind;
@@ -13,11 +11,8 @@ use world::StoreError;
 use world::provided_tools::ToolCaller;
 use world::random::random_token;
 
-use super::{Addressed, keys};
+use super::{ASSERTION_LIFETIME, Addressed, keys};
 use crate::server_world::ServerWorld;
-
-/// How long an assertion is good for: as long as a request may take to arrive.
-pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// What keeps it apart from every other JWT (RFC 8725 section 3.11).
 const TYPE: &str = "entra-mcp-assertion+jwt";
@@ -92,7 +87,7 @@ pub(super) async fn sign(
         body_sha256: request.body.map(digest),
         correlation_id: &caller.correlation_id,
         iat: now,
-        exp: now + LIFETIME.as_secs(),
+        exp: now + ASSERTION_LIFETIME.as_secs(),
         jti: random_token(env.entra.random),
     };
     let signer = keys::signer(&env.entra).await?;

@@ -21,14 +21,14 @@ use world::records::{Namespace, Next, Partition, Ttl};
 use world::{Random, StoreError};
 use zeroize::Zeroizing;
 
-use super::assertion;
+use super::ASSERTION_LIFETIME;
 
 /// How long a key signs.
 const SIGNS_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a key is published before it signs: servers behind keep the key set at most as long.
 const PUBLISHED_BEFORE: Duration = Duration::from_secs(24 * 3600);
 /// How long a key is published after it has signed: as long as an assertion is good for, and as clocks may differ.
-const PUBLISHED_AFTER: Duration = Duration::from_secs(assertion::LIFETIME.as_secs() + 3600);
+const PUBLISHED_AFTER: Duration = Duration::from_secs(ASSERTION_LIFETIME.as_secs() + 3600);
 /// Bytes of a private key (FIPS 186-5, P-256).
 const PRIVATE_BYTES: usize = 32;
 

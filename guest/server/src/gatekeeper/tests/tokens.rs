@@ -186,6 +186,45 @@ fn what_entra_id_refuses_is_refused_and_what_it_does_not_say_is_unavailable() {
 }
 
 #[test]
+fn the_wait_that_entra_id_asks_for_reaches_the_host_whichever_way_the_caller_came() {
+    let bearer = |lab: &Lab| lab.handle(&lab.sign(&user_claims_for_us()));
+    let session = |lab: &Lab| lab.handle(&lab.alice);
+    for handle in [bearer, session as fn(&Lab) -> Secret<String>] {
+        let lab = Lab::open();
+        let handle = handle(&lab);
+        let mut busy = response(429, &json!({}));
+        busy.headers_mut().insert("retry-after", http::HeaderValue::from_static("60"));
+        lab.authority.publish(TOKEN_ENDPOINT, busy);
+        let error = run(delegated_token(&lab.later(), handle.reveal(), &[MAIL.to_owned()], None)).unwrap_err();
+        assert_eq!((error.category, error.code.as_str()), (Category::Unavailable, "entra-unavailable"));
+        assert_eq!(error.retry_after, Some(60));
+    }
+}
+
+#[test]
+fn a_token_whose_issue_cannot_be_recorded_is_a_failure_of_the_audit_and_not_of_entra_id() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.sign(&user_claims_for_us()));
+    lab.grants_token("exchanged");
+    lab.world().refuse_audit(true);
+    for _ in 0..2 {
+        assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::Unavailable, "audit".to_owned())));
+    }
+    assert_eq!(lab.authority.requests(TOKEN_ENDPOINT), 1, "the failure is remembered as what it is");
+}
+
+#[test]
+fn a_store_that_fails_is_named_and_not_remembered_as_a_failure_of_entra_id() {
+    let lab = Lab::open();
+    let handle = lab.handle(&lab.sign(&user_claims_for_us()));
+    lab.grants_token("exchanged");
+    lab.world().break_store(0);
+    assert_eq!(lab.token(&handle, &[MAIL]), Err((Category::Unavailable, "store".to_owned())));
+    lab.world().heal_store();
+    assert_eq!(lab.token(&handle, &[MAIL]), Ok("exchanged".to_owned()));
+}
+
+#[test]
 fn a_handle_of_the_person_at_this_machine_is_of_no_use_to_the_remote_server_and_vice_versa() {
     let lab = Lab::open();
     let person = lab.world().person();

@@ -192,7 +192,7 @@ fn without_the_setting_there_is_nothing() {
     for path in ["/auth", "/auth/mcp", "/auth/"] {
         assert_eq!(status(&server, get(path).by("alice")), 404, "{path}");
     }
-    assert_ne!(status(&server, get("/auth/callback")), 404);
+    assert_eq!(status(&server, get("/auth/callback")), 400, "the callback of the sign-in is another path");
 }
 
 #[test]

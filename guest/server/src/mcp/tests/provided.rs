@@ -295,6 +295,21 @@ fn an_answer_that_breaks_the_contract_is_an_error_of_the_call() {
 }
 
 #[test]
+fn a_store_that_fails_is_named_as_the_reason_that_a_tool_is_not_called() {
+    let world = World::default();
+    provides(&world, &["read"]);
+    let (env, caller) = (remote(&world), TestCaller::user());
+    let peer = Peer::Remote(&env, &caller);
+    assert_eq!(names(&list(&peer, Spoken::Modern)), ["read"]);
+    world.break_store(0);
+    let result = result(&peer, Spoken::Modern, "read");
+    assert_eq!(result["isError"], true);
+    assert!(text(&result).starts_with("The server cannot reach its store now. Try again later."), "{result}");
+    let events = world.audited();
+    assert_eq!(events.last().unwrap().reason.as_deref(), Some("store"));
+}
+
+#[test]
 fn every_error_of_a_tool_is_a_result_with_a_text_and_a_reason_in_the_record() {
     use DelegationErrorCategory as Category;
     let named = |text: &str| format!("{text} (correlation id {CALL})");

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use world::provided_tools::{ProviderError, ToolContent};
 
+use super::super::answer_fault::{AnswerFault, MAX_DEPTH};
 use super::super::error::ToolError;
 use super::super::provider::Answer;
 
@@ -17,26 +18,6 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// The types of content that a result of MCP may have.
 const BLOCK_TYPES: [&str; 5] = ["text", "image", "audio", "resource_link", "resource"];
-
-/// How an answer breaks the contract (`wit/tool-types.wit`).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerFault {
-    /// The structured answer is no JSON object.
-    #[error("the structured answer is not a JSON object")]
-    NoObject,
-    /// The content is no JSON array of objects.
-    #[error("the content is not a JSON array of objects with a type each")]
-    NoBlocks,
-    /// A part of the content is of a type that MCP does not have. As much of it as fits.
-    #[error("the content has a part of the unknown type {0}")]
-    UnknownBlock(String),
-    /// It is nested deeper than clients read.
-    #[error("the answer is nested deeper than {MAX_DEPTH} levels")]
-    TooDeep,
-}
-
-/// Depth of nesting of JSON in an answer. Parsers of clients stop at some depth, or use up their stack.
-const MAX_DEPTH: usize = 100;
 
 /// Characters of the type of a part that an error names.
 const MAX_TYPE: usize = 40;

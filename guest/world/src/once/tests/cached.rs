@@ -28,7 +28,7 @@ impl From<StoreError> for NoNumber {
 }
 
 impl From<Failure> for NoNumber {
-    fn from(Failure { reason, retry_at }: Failure) -> Self {
+    fn from(Failure { reason, retry_at, .. }: Failure) -> Self {
         retry_at.map_or(Self::Down(reason), |retry_at| Self::Throttled { retry_at })
     }
 }
@@ -37,7 +37,7 @@ impl OnceError for NoNumber {
     fn failure(&self, _: u64) -> Option<Failure> {
         match self {
             Self::Down(reason) => Some(Failure::new(reason.clone())),
-            Self::Throttled { retry_at } => Some(Failure { reason: "busy".to_owned(), retry_at: Some(*retry_at) }),
+            Self::Throttled { retry_at } => Some(Failure { retry_at: Some(*retry_at), ..Failure::new("busy") }),
             Self::NotForThisCaller | Self::Store(_) => None,
         }
     }

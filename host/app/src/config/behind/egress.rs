@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Context;
 use crate::config::endpoints::endpoint;
-use crate::config::serve::check_scope;
+use crate::config::serve::token_mode::check_scope;
 use crate::config::setting::SettingValue;
 use crate::config::{ConfigError, invalid};
 
@@ -181,7 +181,7 @@ pub(super) fn qualified(key: &'static str, resource: &str, scopes: &[String]) ->
 pub(super) fn check_resource<'a>(key: &'static str, resource: &'a str) -> Result<&'a str, ConfigError> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\,".contains(&byte);
     let is_plain = !resource.is_empty() && resource.len() <= MAX_RESOURCE && resource.bytes().all(plain);
-    let is_identifier = Url::parse(resource).is_ok() || crate::config::endpoints::is_guid(resource);
+    let is_identifier = Url::parse(resource).is_ok() || crate::config::ids::is_guid(resource);
     if is_plain && is_identifier && !resource.ends_with('/') {
         return Ok(resource);
     }

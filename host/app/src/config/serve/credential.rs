@@ -9,7 +9,8 @@ use entra_mcp_plugin::secret_store::SecretBytes;
 use serde::Deserialize;
 use url::Url;
 
-use super::super::endpoints::{is_guid, is_loopback};
+use super::super::endpoints::is_loopback;
+use super::super::ids::is_guid;
 use super::super::{ConfigError, Environment, VaultAccess, invalid};
 use super::{ServeLayer, ServeValues};
 

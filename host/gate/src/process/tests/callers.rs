@@ -55,9 +55,7 @@ async fn a_process_works_in_an_empty_folder_that_goes_with_it() {
     let path = PathBuf::from(folder["path"].as_str().unwrap());
     assert!(path.starts_with(fixture.folder.path().canonicalize().unwrap()));
     fixture.upstream.end().await;
-    while fixture.folder.path().read_dir().unwrap().count() > 0 {
-        tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await.unwrap_err();
-    }
+    until(|| fixture.folder.path().read_dir().unwrap().count() == 0).await.unwrap();
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::look::Head;
-use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, as_it_is, fingerprint, is_damaged, readers};
+use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, as_it_is, fingerprint, is_damaged, read_only};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{Cipher, HiddenName, key_named_in};
 use crate::secret_store::data_key::{KeyError, KeyId, Unchanged, key_id};
@@ -82,7 +82,7 @@ fn used_keys(connection: &Connection) -> rusqlite::Result<Option<BTreeSet<KeyId>
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = readers::connect(path)?;
+    let connection = read_only::connect(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }

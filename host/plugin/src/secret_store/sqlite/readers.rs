@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
+use super::read_only::connect;
 use super::wal_index::{WalIndex, WalVersion};
 use super::{Cipher, StoreTransaction};
 use crate::secret_store::cipher::RecordError;
@@ -28,10 +28,6 @@ const MAX_REMEMBERED: usize = 128;
 
 /// Largest record in bytes that is remembered.
 const MAX_REMEMBERED_BYTES: usize = 16 * 1024;
-
-/// The page cache of a reader, in KiB. SQLite's default is 2 MB for each connection, and this memory already holds the
-/// records that are read often, deciphered.
-const PAGE_CACHE_KIB: i64 = 256;
 
 /// All readers of a store.
 pub(super) struct Readers {
@@ -129,17 +125,6 @@ impl Shard {
         }
         self.records.insert(key.to_owned(), record);
     }
-}
-
-/// Opens a read-only connection that does not wait.
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // Readers share the side files of the journal with the writers, so they open the file in the same mode.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.pragma_update(None, "query_only", true)?;
-    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
-    connection.busy_timeout(Duration::ZERO)?;
-    Ok(connection)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rusqlite::{Connection, ffi};
 
+use super::read_only::connect;
+
 /// 32-bit words of one copy of the header.
 const HEADER_WORDS: usize = 12;
 
@@ -59,7 +61,7 @@ impl WalIndex {
     /// Takes ownership of a connection that has no other use. `None`: the database is not in WAL mode, or its index is
     /// not in shared memory.
     pub(super) fn open(path: &Path) -> Option<Self> {
-        let connection = super::readers::connect(path).ok()?;
+        let connection = connect(path).ok()?;
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).ok()?;
         // The first transaction maps the index.
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).ok()?;

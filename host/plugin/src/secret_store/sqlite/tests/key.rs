@@ -3,7 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use self::patience::PATIENCE;
 use super::*;
+
+#[allow(dead_code, reason = "of what bounds a wait, the time alone is needed")]
+#[path = "../../../../../../tests/behaviour/all/support/patience.rs"]
+mod patience;
 
 #[tokio::test]
 async fn without_its_key_a_store_is_refused_and_nothing_is_changed() {
@@ -95,7 +100,7 @@ impl KeySource for SlowFile {
             self.reads.fetch_add(1, Ordering::SeqCst);
             self.asked.notify_one();
             // A runtime whose threads wait here never gives the word.
-            let told = self.answers.lock().unwrap().recv_timeout(Duration::from_secs(10));
+            let told = self.answers.lock().unwrap().recv_timeout(PATIENCE);
             if told != Ok(true) {
                 return Err(KeyError::Missing { place: self.place() });
             }
