@@ -124,7 +124,7 @@ async fn files_with_rules_secrets_and_certificates_to_trust_are_looked_at() {
         path.to_str().unwrap().to_owned()
     };
     let ca = String::from_utf8(crate::support::fixture("confidential-client.cert.pem")).unwrap();
-    let rules = write("rules.toml", "[[access]]\nroles = [\"Reader\"]\n", 0o666);
+    let rules = write("rules.toml", "[[access]]\ntool = \"getUserDetails\"\nroles = [\"Reader\"]\n", 0o666);
     let (ca, key) = (write("ca.pem", &ca, 0o666), write("store.key", &"7".repeat(32), 0o640));
     let config = home.path().join(".config/entra-mcp/config.toml");
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o666)).unwrap();

@@ -104,7 +104,9 @@ impl Report {
             let last = section.findings.len().saturating_sub(1);
             for (number, finding) in section.findings.iter().enumerate() {
                 let (branch, below) = if number == last { ("└─", "  ") } else { ("├─", "│ ") };
-                lines.push(format!("{branch} {} {}", finding.severity.mark(), finding.what));
+                // What a parser says has several lines.
+                let what = finding.what.replace('\n', &format!("\n{below}   "));
+                lines.push(format!("{branch} {} {what}", finding.severity.mark()));
                 if let Some(change) = &finding.change {
                     lines.push(format!("{below}   → {change}"));
                 }
@@ -147,11 +149,11 @@ mod tests {
         let mut report = Report::default();
         report.add(
             "Settings",
-            vec![Finding::good("settings", "all set"), Finding::failure("x", "it is wrong", "do this")],
+            vec![Finding::good("settings", "all set\nin both"), Finding::failure("x", "it is wrong", "do this")],
         );
         report.add("Nothing", Vec::new());
         report.add("Store", vec![Finding::warning("y", "it is tight", "do that")]);
-        let expected = "Settings\n├─ ✓ all set\n└─ ✗ it is wrong\n     → do this\nStore\n└─ ! it is tight\n     → do that\n\
+        let expected = "Settings\n├─ ✓ all set\n│    in both\n└─ ✗ it is wrong\n     → do this\nStore\n└─ ! it is tight\n     → do that\n\
                         1 ✗, 1 !, 1 ✓";
         assert_eq!(report.text(), expected);
         assert_eq!(

@@ -257,7 +257,9 @@ mod tests {
 
     #[tokio::test]
     async fn each_fault_of_a_store_is_said_with_its_remedy_and_nothing_is_changed() {
-        let cases: [(fn(&Path), &str, &str); 5] = [
+        /// What spoils the store, what is said of it, and what to change.
+        type Case = (fn(&Path), &'static str, &'static str);
+        let cases: [Case; 5] = [
             (
                 |path| std::fs::write(path, "no database any more, but long enough").unwrap(),
                 "is damaged",

@@ -109,8 +109,9 @@ async fn a_store_of_an_earlier_format_is_read_and_not_brought_to_the_present_one
 
 #[tokio::test]
 async fn what_is_wrong_with_a_store_is_said_and_nothing_is_mended() {
+    type Spoil = fn(&Fixture);
     type Refused = fn(&OpenError) -> bool;
-    let cases: [(&str, fn(&Fixture), Refused); 6] = [
+    let cases: [(&str, Spoil, Refused); 6] = [
         (
             "no database",
             |fixture| {
