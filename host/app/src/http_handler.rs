@@ -83,6 +83,11 @@ impl HttpHandler for ComponentHandler {
         *method == Method::GET && self.gate(path).is_some()
     }
 
+    /// What the gate sends on occupies no instance while the server behind works on it.
+    fn occupies(&self, path: &str) -> bool {
+        self.gate(path).is_none()
+    }
+
     fn request_time(&self, _method: &Method, path: &str) -> Option<Duration> {
         self.gate(path).map(Gate::time_to_answer)
     }

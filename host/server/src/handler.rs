@@ -32,6 +32,11 @@ pub trait HttpHandler: Send + Sync + 'static {
         false
     }
 
+    /// Whether a request occupies what clients share ([`Limits::at_work`](super::Limits::at_work)) until it is answered.
+    fn occupies(&self, _path: &str) -> bool {
+        true
+    }
+
     /// Time from a whole request to its answer, where [`Limits::request_time`](super::Limits::request_time) does not hold.
     fn request_time(&self, _method: &Method, _path: &str) -> Option<Duration> {
         None

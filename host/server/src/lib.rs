@@ -22,6 +22,7 @@ use activity::Activity;
 use connection::Connection;
 use shared::Shared;
 use shares::{Bounds, Shares};
+use turns::Turns;
 
 mod activity;
 mod body;
@@ -37,6 +38,7 @@ mod shared;
 mod shares;
 mod stall;
 mod tls;
+mod turns;
 mod untaken;
 
 pub use body::{BrokenOff, HttpBody};
@@ -137,6 +139,7 @@ impl HttpServer {
                 least: LEAST_BODY_BYTES.min(limits.buffered_bytes / 1_000).max(1),
                 newcomers_first: false,
             }),
+            turns: Turns::new(limits.at_work, limits.waiting, limits.wait),
             event_streams: Arc::new(Semaphore::new(limits.event_streams)),
             relayed_streams: Arc::new(Semaphore::new(limits.relayed_streams)),
             streaming: AtomicUsize::new(0),

@@ -50,6 +50,15 @@ pub struct Limits {
     /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,
     /// a body of the address that occupies most gives way to one of an address that occupies less.
     pub buffered_bytes: usize,
+    /// Requests that are with the handler at the same time, as far as they occupy it
+    /// ([`HttpHandler::occupies`](super::HttpHandler::occupies)). A client address, or an IPv6 network (/56, /48), has a
+    /// further one there only while it has fewer than are left: half at most, and less when others have some. Nothing else
+    /// depends on this number: what the handler itself can take is its own affair.
+    pub at_work: usize,
+    /// Requests that wait because their address has its part of [`Limits::at_work`]. One address has half of them at most.
+    pub waiting: usize,
+    /// For how long such a request waits, before it is refused.
+    pub wait: Duration,
     /// Time from a whole request to its whole answer; for a stream that lasts, to its beginning.
     pub request_time: Duration,
     /// How long a connection may stay open without a request.
@@ -82,6 +91,9 @@ impl Default for Limits {
             unneeded_time: Duration::from_secs(5),
             unread_pause: Duration::from_millis(500),
             buffered_bytes: 64 * 1024 * 1024,
+            at_work: 256,
+            waiting: 512,
+            wait: Duration::from_secs(5),
             request_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(75),
             stall_time: Duration::from_secs(30),

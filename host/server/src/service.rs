@@ -30,6 +30,7 @@ use super::refusal::Refusal;
 use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
+use super::turns::Turn;
 use super::untaken::Watched;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
@@ -103,7 +104,6 @@ pub(super) async fn answer(
     }
 }
 
-fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
 /// Lets the sender of a body that is not read wait. Returns whether the connection ends with the answer.
 #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
 async fn waited(closes: bool, rest: Rest, pause: Duration, in_flight: &InFlight) -> bool {
@@ -115,6 +115,7 @@ async fn waited(closes: bool, rest: Rest, pause: Duration, in_flight: &InFlight)
     closes
 }
 
+fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
     let Refusal { status, reason, retry_after, closes } = refusal;
     let correlation_id = (shared.options.correlation_ids)();
     tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
@@ -146,6 +147,7 @@ struct Received {
     request: Request<Bytes>,
     buffered: Share,
     place: Option<StreamPlace>,
+    turn: Option<Turn>,
     /// Time to the answer.
     time: Duration,
 }
@@ -185,8 +187,15 @@ async fn received(
     } else {
         None
     };
+    let turn =
+        match shared.handler.occupies(&path) {
+            true => Some(shared.turns.take(client).await.ok_or_else(|| {
+                Refusal::busy("too many requests of your network are at work, try again in a moment")
+            })?),
+            false => None,
+        };
     let time = shared.handler.request_time(&parts.method, &path).unwrap_or(shared.options.limits.request_time);
-    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, time })
+    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, turn, time })
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
@@ -218,7 +227,7 @@ async fn handled(
     received: Received,
     in_flight: &InFlight,
 ) -> Result<(Response<HttpBody>, Holds), Refusal> {
-    let Received { request, mut buffered, place, time } = received;
+    let Received { request, mut buffered, place, turn, time } = received;
     let handled = in_flight.handled();
     let answered = tokio::time::timeout(time, shared.handler.handle_http(request)).await;
     let response = answered
@@ -235,6 +244,7 @@ async fn handled(
         place: place.filter(|_| is_stream),
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
+        _turn: turn.filter(|_| is_stream && !response.body().is_relayed()).map(Box::new),
     };
     Ok((response, holds))
 }
@@ -337,6 +347,7 @@ struct Holds {
     place: Option<StreamPlace>,
     _buffered: Option<Share>,
     _handled: Option<Handled>,
+    _turn: Option<Box<Turn>>,
 }
 
 /// The body of an answer.

@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::handler::HttpHandler;
 use super::options::Options;
 use super::shares::Shares;
+use super::turns::Turns;
 
 /// Everything that the connections of a server share.
 pub(crate) struct Shared {
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) acceptor: Option<TlsAcceptor>,
     pub(crate) protocols: auto::Builder<TokioExecutor>,
     pub(crate) buffered: Arc<Shares>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) relayed_streams: Arc<Semaphore>,
     pub(crate) streaming: AtomicUsize,

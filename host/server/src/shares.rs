@@ -26,7 +26,7 @@ const NETWORKS: [u32; 3] = [48, 56, 64];
 const MOST_DISPLACED: usize = 8;
 
 /// The networks of an address, the widest first. An IPv4 address stands for itself in all of them.
-type Networks = [IpAddr; NETWORKS.len()];
+pub(super) type Networks = [IpAddr; NETWORKS.len()];
 
 /// The address that stands for all clients counted together: an IPv6 client has a /64 to itself.
 pub(super) fn of(address: IpAddr) -> IpAddr {
@@ -34,7 +34,8 @@ pub(super) fn of(address: IpAddr) -> IpAddr {
     client
 }
 
-fn networks(address: IpAddr) -> Networks {
+/// See [`Networks`].
+pub(super) fn networks(address: IpAddr) -> Networks {
     NETWORKS.map(|bits| match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
@@ -144,12 +145,12 @@ impl Shares {
 }
 
 impl Share {
-    /// Whether there is, or is made, room for so much more. If not, nothing changes. `wanted` is what the share is going
     /// So much more finds room in one step, if enough can be displaced at all: all that is held costs the least at least.
     pub(super) fn step(&self) -> usize {
         self.shares.bounds.least.saturating_mul(MOST_DISPLACED)
     }
 
+    /// Whether there is, or is made, room for so much more. If not, nothing changes. `wanted` is what the share is going
     /// to need, as far as that is known; that much at least its client will occupy, when it is compared with others.
     pub(super) fn grow(&mut self, more: usize, wanted: usize) -> bool {
         let shares = Arc::clone(&self.shares);

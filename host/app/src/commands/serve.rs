@@ -97,6 +97,10 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
         event_streams: Limits::default().event_streams.min(config.common.max_instances.div_ceil(2)),
         // So that event streams leave connections for the requests that belong to them.
         relayed_streams: config.max_connections.div_ceil(2),
+        // So that one address leaves instances for the requests of others, however long Microsoft Graph takes.
+        at_work: config.common.max_instances,
+        waiting: config.max_queue,
+        wait: confidential_client::MAX_WAIT,
         ..Limits::default()
     };
     let options = Options {

@@ -21,7 +21,7 @@ use crate::config::{Isolation, ServeConfig};
 use crate::telemetry::{ObservedRateLimiter, ObservedStore, Telemetry};
 
 /// How long a request waits for an instance, at most. Clients give up after some ten seconds.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+pub const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// What the server and the component share.
 pub struct ConfidentialClient {

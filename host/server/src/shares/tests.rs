@@ -231,7 +231,7 @@ fn a_newcomer_displaces_eight_at_most_and_none_where_that_is_not_enough() {
         assert_eq!(table.ranks, BTreeMap::from([(40, 1)]));
     }
     assert!(displaced(&small).is_empty());
-    let _newcomer = shares.take("203.0.113.2", MOST_DISPLACED).unwrap();
+    let newcomer = shares.take("203.0.113.2", MOST_DISPLACED).unwrap();
     assert_eq!(displaced(&small).len(), MOST_DISPLACED);
     assert_eq!(newcomer.step(), MOST_DISPLACED, "one step finds room, however little each one has");
 }

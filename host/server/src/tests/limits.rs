@@ -281,3 +281,47 @@ async fn an_http2_client_that_waits_for_events_keeps_its_stream() {
     pass(Limits::default().stall_time * 10).await;
     assert!(!server.component.cancelled.flag.load(Ordering::SeqCst));
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_address_has_half_of_what_is_at_work_and_others_are_served_at_once() {
+    const WAIT: &[u8] = b"GET /wait HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let from = async |server: &Running, last: u8| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+        socket.connect(server.address).await.unwrap()
+    };
+    let limits = Limits { at_work: 4, waiting: 0, request_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let mut at_work = Vec::new();
+    for _ in 0..2 {
+        let mut stream = from(&server, 2).await;
+        stream.write_all(WAIT).await.unwrap();
+        server.component.has_begun().await;
+        at_work.push(stream);
+    }
+    let mut third = from(&server, 2).await;
+    third.write_all(WAIT).await.unwrap();
+    let refused = Reply::read(&mut third).await;
+    refused.refused(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    for _ in 0..8 {
+        let mut other = from(&server, 3).await;
+        other.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert_eq!(Reply::read(&mut other).await.status(), 200);
+    }
+    // A stream that another server writes keeps no turn.
+    let mut relayed = Vec::new();
+    for _ in 0..4 {
+        let mut stream = from(&server, 3).await;
+        stream.write_all(b"GET /relay HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        server.component.has_begun().await;
+        let length = stream.read(&mut [0; 1024]).await.unwrap();
+        assert_ne!(length, 0);
+        relayed.push(stream);
+    }
+    server.component.go_on.notify_waiters();
+    for mut stream in at_work {
+        assert_eq!(Reply::read(&mut stream).await.status(), 200);
+    }
+}
