@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use entra_mcp_emulator::{Endpoint, Fault};
 use entra_mcp_plugin::client_metadata::FetchError;
 use entra_mcp_plugin::rate_limiter::Rate;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request};
 use serde_json::json;
 
@@ -129,6 +132,38 @@ async fn a_caller_that_calls_without_end_is_told_when_to_come_back_and_others_ar
     assert_eq!(call(&bob, "listMyGroups", json!({})).await.status, 200);
     fleet.advance(60);
     assert_eq!(call(&alice, "listMyGroups", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_graph_throttles_for_one_caller_holds_no_other_one_up() {
+    /// One more than the calls of a caller that wait for Graph.
+    const CALLS: u32 = 5;
+    let fleet = fleet(&[]).await;
+    let (alice, bob) = (fleet.session(ALICE).await.access, fleet.session(BOB).await.access);
+    let nothing = json!({});
+    let groups = |token: &str| fleet.send(tool_request(token, "listMyGroups", &nothing));
+    for token in [&alice, &bob] {
+        assert_eq!(groups(token).await.status, 200, "from now on, the token for Graph is there");
+    }
+    let throttled = Fault::on(Endpoint::GraphMemberOf).times(CALLS).status(429).header("retry-after", "7");
+    fleet.control().inject(throttled);
+    // The clock stands still, so a call that waits for Graph waits.
+    let mut calls: FuturesUnordered<_> = (0..CALLS).map(|_| groups(&alice)).collect();
+    let told_at_once = calls.next().await.expect("one of the calls");
+    let result = &told_at_once.body["result"];
+    assert_eq!((told_at_once.status, &result["isError"]), (200, &json!(true)), "{}", told_at_once.body);
+    assert!(
+        result["content"][0]["text"].as_str().is_some_and(|text| text.contains("try again in 7 seconds")),
+        "{result}"
+    );
+    for _ in 0..3 {
+        let answer = groups(&bob).await;
+        assert_eq!((answer.status, &answer.body["result"]["isError"]), (200, &json!(false)), "{}", answer.body);
+    }
+    fleet.advance(7);
+    while let Some(answer) = calls.next().await {
+        assert_eq!((answer.status, &answer.body["result"]["isError"]), (200, &json!(false)), "{}", answer.body);
+    }
 }
 
 #[tokio::test]
