@@ -82,6 +82,21 @@ impl User {
         }
     }
 
+    /// Examines what leads to a file, which need not exist. No other user than the administrator may be able to change a
+    /// folder on the way, as they could put another file of the user there. Nothing is created.
+    #[cfg(any(feature = "redis", feature = "sqlite"))]
+    #[cfg_attr(not(unix), allow(clippy::unused_self, reason = "folders have no owners there"))]
+    pub(crate) fn way_to(&self, file: &Path) -> Result<(), FolderError> {
+        let path = std::path::absolute(file)?;
+        #[cfg(unix)]
+        if let Some(folder) = path.parent() {
+            unix::examine(self, folder)?;
+        }
+        #[cfg(not(unix))]
+        drop(path);
+        Ok(())
+    }
+
     /// Whether a file is a regular one of the user that no other user can change.
     #[cfg(feature = "code-cache")]
     pub(crate) fn check_unchangeable(&self, file: &File) -> Result<(), &'static str> {
@@ -227,6 +242,39 @@ mod tests {
         let exposed = broken(&User::another(), &below);
         assert_eq!(exposed.rule, FOREIGN);
         assert!(below.starts_with(&exposed.path));
+    }
+
+    #[cfg(any(feature = "redis", feature = "sqlite"))]
+    #[test]
+    fn no_folder_above_a_file_can_be_changed_by_others_and_none_is_created() {
+        let (_root, top, below) = folders();
+        let (user, file) = (User::of_process(), below.join("file"));
+        let exposed = |path: &Path| match user.way_to(path) {
+            Err(FolderError::Exposed(exposed)) => exposed,
+            other => panic!("{other:?}"),
+        };
+        assert!(user.way_to(&file).is_ok(), "the file itself may be missing");
+        for folder in [&below, below.parent().unwrap(), &top] {
+            for mode in [0o770, 0o707] {
+                set_mode(folder, mode);
+                assert_eq!(exposed(&file), Exposed { path: folder.to_path_buf(), rule: WRITABLE });
+            }
+            set_mode(folder, 0o755);
+        }
+        symlink(&below, top.join("link")).unwrap();
+        set_mode(&below, 0o770);
+        assert_eq!(exposed(&top.join("link").join("file")), Exposed { path: below.clone(), rule: WRITABLE });
+        set_mode(&below, 0o700);
+        match User::another().way_to(&file) {
+            Err(FolderError::Exposed(exposed)) => assert_eq!(exposed.rule, FOREIGN),
+            // The folders of the administrator are as good as the user's own.
+            other => assert!(other.is_ok() && rustix::process::geteuid().is_root(), "{other:?}"),
+        }
+        match user.way_to(&top.join("missing").join("file")) {
+            Err(FolderError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
+            other => panic!("{other:?}"),
+        }
+        assert!(fs::symlink_metadata(top.join("missing")).is_err());
     }
 
     #[test]

@@ -87,3 +87,21 @@ async fn a_body_is_read_up_to_its_limit() {
     assert_eq!(secret_body(Full::new(held.clone()), 3).await.map(|body| body.len()), Some(3));
     assert_eq!(held, vec![7; 3]);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_wrapped_key_below_a_folder_that_others_can_change_is_refused_before_the_vault_is_asked() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use crate::secret_store::{KeyError, KeySource as _};
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().canonicalize().unwrap().join("keys");
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("store.wrapped-key");
+    let key = VaultObject::parse("https://contoso.vault.azure.net/keys/store", VaultCollection::Keys).unwrap();
+    let file = VaultKeyFile::new(&path, None, key, Err(VaultFault::Address("not asked".to_owned())));
+    assert!(file.read().unwrap().is_none());
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o770)).unwrap();
+    let reason = "can be written by other users than its owner";
+    assert_eq!(file.read().err().unwrap(), KeyError::FolderExposed { key: path.clone(), path: folder, reason });
+}

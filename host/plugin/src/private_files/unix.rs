@@ -19,6 +19,30 @@ const STICKY: u32 = 0o1000;
 /// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another user than the
 /// administrator; the folder at its end belongs to the user.
 pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
+    let here = follow(user, path, create)?;
+    let found = fs::symlink_metadata(&here)?;
+    let exposed = |rule| Err(Exposed { path: here.clone(), rule }.into());
+    if !found.is_dir() {
+        return exposed("is not a folder");
+    }
+    if found.uid() != user.id {
+        return exposed(FOREIGN);
+    }
+    if found.mode() & 0o022 != 0 {
+        return exposed(WRITABLE);
+    }
+    Ok(here)
+}
+
+/// Follows a path from the root in the same way, and creates nothing. All folders may belong to the administrator as well,
+/// also the one at its end.
+pub(super) fn examine(user: &User, path: &Path) -> Result<(), FolderError> {
+    let here = follow(user, path, |missing| fs::symlink_metadata(missing).map(drop))?;
+    Ok(check_on_the_way(user, &here, &fs::symlink_metadata(&here)?)?)
+}
+
+/// Follows a path, whose folders have to be good; the one at its end is not looked at.
+fn follow(user: &User, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
     let mut here = PathBuf::from("/");
     let mut links = 0;
@@ -31,7 +55,7 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
         let next = here.join(&name);
         let found = match fs::symlink_metadata(&next) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(&next)?;
+                make(&next)?;
                 fs::symlink_metadata(&next)?
             }
             found => found?,
@@ -55,17 +79,6 @@ pub(super) fn walk(user: &User, path: &Path) -> Result<PathBuf, FolderError> {
         for name in names(&target).into_iter().rev() {
             ahead.push_front(name);
         }
-    }
-    let found = fs::symlink_metadata(&here)?;
-    let exposed = |rule| Err(Exposed { path: here.clone(), rule }.into());
-    if !found.is_dir() {
-        return exposed("is not a folder");
-    }
-    if found.uid() != user.id {
-        return exposed(FOREIGN);
-    }
-    if found.mode() & 0o022 != 0 {
-        return exposed(WRITABLE);
     }
     Ok(here)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -14,6 +14,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
+
+use crate::private_files::Exposed;
 
 mod file;
 mod keyring;
@@ -79,6 +81,19 @@ pub enum KeyError {
         /// Which rule it breaks.
         reason: &'static str,
     },
+    /// A folder above the key file is not this user's or the administrator's alone to change.
+    #[error(
+        "the key of the secret store, {key}, cannot be used, because {path} {reason}; put it below folders that no other \
+         user can change, or fix it (chmod go-w)"
+    )]
+    FolderExposed {
+        /// The key file.
+        key: PathBuf,
+        /// The folder or link that breaks the rule.
+        path: PathBuf,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
     /// What is there is no key.
     #[error(
         "the key of the secret store in {place} is neither {KEY_BYTES} bytes nor their base64: it has {found} bytes"
@@ -126,6 +141,13 @@ pub enum KeyError {
     /// The system gives no randomness.
     #[error("the system gives no randomness for a key")]
     NoRandomness,
+}
+
+impl KeyError {
+    /// A key file below something that others can change.
+    pub(crate) fn below(key: &Path, Exposed { path, rule }: Exposed) -> Self {
+        Self::FolderExposed { key: key.to_owned(), path, reason: rule }
+    }
 }
 
 /// Where the keys of a store are kept. The functions may block for a moment.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::keyring::entry_named_in;
 use super::{DataKeys, KeyError, KeySource, MAX_TEXT_BYTES};
-use crate::private_files::{self, User};
+use crate::private_files::{self, FolderError, User};
 
 /// A file with the keys of a store. A new one has 32 bytes, one with several keys is text.
 pub struct KeyFile {
@@ -35,6 +35,7 @@ impl KeyFile {
     fn write(&self, content: &[u8], finish: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let mut suffix = [0; 8];
         SystemRandom::new().fill(&mut suffix).map_err(|_| io::Error::other("no randomness"))?;
+        self.user.way_to(&self.path).map_err(io::Error::other)?;
         let temporary = self.path.with_extension(format!("key-{:016x}", u64::from_be_bytes(suffix)));
         let written = private_files::create_new(&temporary).and_then(|mut file| {
             file.write_all(content)?;
@@ -49,6 +50,12 @@ impl KeyFile {
 
     /// What is in the file. `None`: there is none.
     pub(super) fn content(&self) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> {
+        match self.user.way_to(&self.path) {
+            Ok(()) => {}
+            Err(FolderError::Exposed(exposed)) => return Err(KeyError::below(&self.path, exposed)),
+            Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(FolderError::Io(error)) => return Err(self.failed(&error)),
+        }
         let file = match private_files::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

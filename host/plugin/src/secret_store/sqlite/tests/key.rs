@@ -247,6 +247,46 @@ fn a_key_that_others_can_read_is_refused() {
 
 #[cfg(unix)]
 #[test]
+fn a_key_elsewhere_below_a_folder_that_others_can_change_is_neither_read_nor_made() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path().canonicalize().unwrap().join("keys");
+    let path = folder.join("deep").join("store.key");
+    let open =
+        || SqliteStore::open_with(&fixture.path(), Arc::new(KeyFile::new(&path)), Arc::new(fixture.clock.clone()));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let exposed = KeyError::FolderExposed {
+        key: path.clone(),
+        path: folder.clone(),
+        reason: "can be written by other users than its owner",
+    };
+    for there in [false, true] {
+        for mode in [0o770, 0o707] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            match open().err().unwrap() {
+                OpenError::Keys(error) => assert_eq!(error, exposed),
+                error => panic!("{error}"),
+            }
+            assert!(KeyFile::new(&path).create().is_err());
+            assert_eq!(path.exists(), there);
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(open().unwrap());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_below_a_folder_that_is_missing_is_missing_and_no_folder_is_made() {
+    let fixture = Fixture::new();
+    let path = fixture.folder.path().join("missing").join("store.key");
+    assert!(KeyFile::new(&path).read().unwrap().is_none());
+    assert!(matches!(KeyFile::new(&path).create().err().unwrap(), KeyError::Place { .. }));
+    assert!(!path.parent().unwrap().exists());
+}
+
+#[cfg(unix)]
+#[test]
 fn a_key_that_is_a_symbolic_link_is_refused() {
     let fixture = Fixture::new();
     drop(fixture.open());
