@@ -60,7 +60,12 @@ mod exports {
             let resolver = groups::resolver(&env);
             match block_on(token::validate_access_token_with(&env, &token, &needs, resolver)) {
                 Ok(validated) => Ok(Rc::unwrap_or_clone(validated).into_principal().into()),
-                Err(error) => Err(error.into()),
+                Err(error) => {
+                    let clock = error.clock_evidence(&env);
+                    let mut error = wit::token_validator::TokenError::from(error);
+                    error.evidence.extend(clock.map(|(name, fact)| (name.to_owned(), fact.into())));
+                    Err(error)
+                }
             }
         }
     }

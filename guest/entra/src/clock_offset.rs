@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::time::SystemTime;
 
 use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 
 use crate::entra_world::EntraWorld;
 
@@ -24,54 +25,99 @@ pub enum ClockOffset {
     Ahead(u64),
 }
 
-impl ClockOffset {
-    /// What an answer that arrives `now` (Unix time in seconds) says about the difference.
-    fn of(headers: &HeaderMap, now: u64) -> Option<Option<Self>> {
+/// Seconds by which two readings of one beginning may differ: both clocks are read in whole seconds.
+const ROUNDING_SECONDS: u64 = 2;
+
+/// What an answer has shown, in the form in which instances tell each other: beside a document that they share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sighting {
+    /// When the monotonic clock of the process began, by its wall clock; Unix time in seconds. Another machine and another
+    /// process have another one, and so has this process once its wall clock was set: it counts for neither of them.
+    began: u64,
+    /// Seconds that this machine is behind; less than 0 if it is ahead.
+    behind: i64,
+}
+
+impl Sighting {
+    /// What an answer that arrives `now` (Unix time in seconds) says, in a process that began at `began`.
+    fn of(headers: &HeaderMap, now: u64, began: u64) -> Option<Self> {
         let date = headers.get(http::header::DATE)?.to_str().ok()?;
         let there = httpdate::parse_http_date(date).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-        let difference = there.abs_diff(now);
-        let noticeable = difference > NOTICEABLE_SECONDS;
-        let offset = if there > now { Self::Behind(difference) } else { Self::Ahead(difference) };
-        Some(noticeable.then_some(offset))
+        Some(Self { began, behind: i64::try_from(i128::from(there) - i128::from(now)).ok()? })
+    }
+
+    fn counts(self, env: &EntraWorld<'_>) -> bool {
+        self.began.abs_diff(began(env)) <= ROUNDING_SECONDS
+    }
+
+    fn offset(self) -> Option<ClockOffset> {
+        let seconds = self.behind.unsigned_abs();
+        let offset = if self.behind > 0 { ClockOffset::Behind(seconds) } else { ClockOffset::Ahead(seconds) };
+        (seconds > NOTICEABLE_SECONDS).then_some(offset)
     }
 }
 
 thread_local! {
-    // A component instance has one thread, so this is the instance's: the authority that answered last, and the difference.
-    static OBSERVED: RefCell<Option<(String, ClockOffset)>> = const { RefCell::new(None) };
+    // A component instance has one thread, so this is the instance's: the authority that answered last, and what it showed.
+    static OBSERVED: RefCell<Option<(String, Sighting)>> = const { RefCell::new(None) };
 }
 
-/// The difference, as the last answer of Entra ID showed it to this instance.
+fn began(env: &EntraWorld<'_>) -> u64 {
+    env.clock.now().saturating_sub(env.clock.monotonic().as_secs())
+}
+
+/// The difference, as the last answer of Entra ID showed it to this instance, or to another one of this process.
 pub fn current(env: &EntraWorld<'_>) -> Option<ClockOffset> {
-    let of_this =
-        |(authority, offset): &(String, ClockOffset)| (*authority == env.settings.authority).then_some(*offset);
+    sighting(env)?.offset()
+}
+
+/// What the last answer of Entra ID showed, for instances that have not seen one.
+pub(crate) fn sighting(env: &EntraWorld<'_>) -> Option<Sighting> {
+    let of_this = |(authority, sighting): &(String, Sighting)| {
+        (*authority == env.settings.authority && sighting.counts(env)).then_some(*sighting)
+    };
     OBSERVED.with_borrow(|observed| observed.as_ref().and_then(of_this))
+}
+
+/// Takes what another instance has seen, unless this one has seen an answer itself.
+pub(crate) fn learn(env: &EntraWorld<'_>, seen: Sighting) {
+    if seen.counts(env) && sighting(env).is_none() {
+        OBSERVED.set(Some((env.settings.authority.clone(), seen)));
+    }
 }
 
 /// Reads the time in an answer of Entra ID. One without is none.
 pub(crate) fn observe(env: &EntraWorld<'_>, headers: &HeaderMap) {
-    if let Some(offset) = ClockOffset::of(headers, env.clock.now()) {
-        let observed = offset.map(|offset| (env.settings.authority.clone(), offset));
-        OBSERVED.with_borrow_mut(|current| *current = observed);
+    if let Some(sighting) = Sighting::of(headers, env.clock.now(), began(env)) {
+        OBSERVED.set(Some((env.settings.authority.clone(), sighting)));
     }
+}
+
+/// As if an answer had shown that this machine is behind by so many seconds, or ahead if the number is below 0.
+#[cfg(test)]
+pub(crate) fn is_behind(env: &EntraWorld<'_>, seconds: i64) {
+    OBSERVED.set(Some((env.settings.authority.clone(), Sighting { began: began(env), behind: seconds })));
 }
 
 /// Forgets the difference, as a new instance would.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn forget() {
-    OBSERVED.with_borrow_mut(|current| *current = None);
+    OBSERVED.set(None);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderValue;
-    use world::testing::START;
+    use world::testing::{START, World};
 
     use super::*;
+    use crate::testing::EntraWorlds as _;
 
     fn at(date: &'static str) -> Option<Option<ClockOffset>> {
         let headers = HeaderMap::from_iter([(http::header::DATE, HeaderValue::from_static(date))]);
-        ClockOffset::of(&headers, START)
+        Sighting::of(&headers, START, 0).map(Sighting::offset)
     }
 
     #[test]
@@ -81,5 +127,23 @@ mod tests {
         assert_eq!(at("Wed, 31 Dec 2025 23:00:00 GMT"), Some(Some(ClockOffset::Ahead(3600))));
         assert_eq!(at("yesterday"), None);
         assert_eq!(at("Thu, 01 Jan 1960 00:00:00 GMT"), None);
+    }
+
+    #[test]
+    fn what_was_seen_counts_for_this_process_and_until_its_clock_is_set() {
+        forget();
+        let (world, seen) = (World::default(), |began| Sighting { began, behind: 400 });
+        let env = world.entra();
+        for other in [START + 3, START - 3] {
+            learn(&env, seen(other));
+            assert_eq!(current(&env), None);
+        }
+        learn(&env, seen(START + 1));
+        assert_eq!(current(&env), Some(ClockOffset::Behind(400)));
+        world.advance(Duration::from_secs(3600));
+        assert_eq!(current(&env), Some(ClockOffset::Behind(400)), "time passes on both clocks");
+        learn(&env, Sighting { began: START, behind: -400 });
+        assert_eq!(current(&env), Some(ClockOffset::Behind(400)), "what the instance knows is not replaced");
+        forget();
     }
 }

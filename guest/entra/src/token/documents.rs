@@ -25,7 +25,7 @@ use world::records::{Holder, Namespace, Partition, Ttl};
 use world::{HttpError, Patience, StoreError};
 use zeroize::Zeroizing;
 
-use crate::clock_offset;
+use crate::clock_offset::{self, Sighting};
 use crate::entra_world::EntraWorld;
 use crate::oauth::{self, error::EntraRefusal};
 
@@ -262,6 +262,9 @@ struct DocumentHeader {
     url: String,
     fetched_at: u64,
     fresh_until: u64,
+    /// How wrong the clock of the machine was that fetched it, as the answer showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clock: Option<Sighting>,
 }
 
 impl StoredDocument {
@@ -483,6 +486,9 @@ impl<T> DocumentQuestion<'_, T> {
         if envelope.authority != name.authority || envelope.url != name.url {
             return;
         }
+        if let Some(seen) = envelope.clock {
+            clock_offset::learn(env, seen);
+        }
         let known = slot.current.borrow().as_ref().map(|current| current.fetched_at);
         if known.is_some_and(|known| known >= envelope.fetched_at) {
             return;
@@ -496,7 +502,8 @@ impl<T> DocumentQuestion<'_, T> {
     /// Stores a document. If the store fails, other instances fetch for themselves.
     async fn store(&self, fetched_at: u64, fresh_until: u64, body: Vec<u8>) {
         let DocumentName { kind, authority, url } = self.name;
-        let envelope = DocumentHeader { authority: authority.to_owned(), url: url.to_owned(), fetched_at, fresh_until };
+        let (authority, url, clock) = (authority.to_owned(), url.to_owned(), clock_offset::sighting(self.env));
+        let envelope = DocumentHeader { authority, url, fetched_at, fresh_until, clock };
         let _ = self.env.records.put(&kind.documents(), self.key, &StoredDocument { envelope, body }).await;
     }
 }

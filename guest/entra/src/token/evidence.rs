@@ -1,6 +1,8 @@
 //! What a host is told of a [`TokenError`]: its category, and the facts behind it, as `wit/types.wit` names them.
 
 use super::error::TokenError;
+use crate::clock_offset::{self, ClockOffset};
+use crate::entra_world::EntraWorld;
 
 /// What to do about a token that is not accepted. The status of each is that of [`TokenError::status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,25 @@ impl TokenError {
         }
     }
 
+    /// How wrong this machine's clock is, if answers of Entra ID show that it is, and a token then seems to be out of date
+    /// in the way that this error says.
+    pub fn clock_offset(&self, env: &EntraWorld<'_>) -> Option<ClockOffset> {
+        let offset = clock_offset::current(env)?;
+        match (offset, self) {
+            (ClockOffset::Behind(_), Self::NotYetValid { .. } | Self::IssuedInFuture { .. })
+            | (ClockOffset::Ahead(_), Self::Expired { .. }) => Some(offset),
+            _ => None,
+        }
+    }
+
+    /// The same as a fact.
+    pub fn clock_evidence(&self, env: &EntraWorld<'_>) -> Option<Named> {
+        self.clock_offset(env).map(|offset| match offset {
+            ClockOffset::Behind(seconds) => fact("clock-behind-seconds", seconds),
+            ClockOffset::Ahead(seconds) => fact("clock-ahead-seconds", seconds),
+        })
+    }
+
     /// Seconds after which the same token may be accepted, if that is known.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
@@ -149,7 +170,10 @@ impl TokenError {
 
 #[cfg(test)]
 mod tests {
+    use world::testing::World;
+
     use super::*;
+    use crate::testing::EntraWorlds as _;
 
     #[test]
     fn a_category_has_the_status_of_its_errors() {
@@ -173,5 +197,25 @@ mod tests {
             error.into_evidence(),
             [("length-bytes", Fact::Number(20_000)), ("limit-bytes", Fact::Number(16_384))]
         );
+    }
+
+    #[test]
+    fn a_token_is_out_of_date_because_of_a_wrong_clock_in_one_direction_only() {
+        let env = World::default().entra();
+        let expired = TokenError::Expired { seconds_ago: 9 };
+        let early = [TokenError::NotYetValid { seconds_ahead: 9 }, TokenError::IssuedInFuture { seconds_ahead: 9 }];
+        clock_offset::forget();
+        assert_eq!(expired.clock_evidence(&env), None, "nothing is known");
+        clock_offset::is_behind(&env, 400);
+        for error in &early {
+            assert_eq!(error.clock_evidence(&env), Some(("clock-behind-seconds", Fact::Number(400))));
+        }
+        assert_eq!((expired.clock_evidence(&env), TokenError::NoPermissions.clock_evidence(&env)), (None, None));
+        clock_offset::is_behind(&env, -400);
+        assert_eq!(expired.clock_evidence(&env), Some(("clock-ahead-seconds", Fact::Number(400))));
+        assert!(early.iter().all(|error| error.clock_evidence(&env).is_none()));
+        clock_offset::is_behind(&env, 30);
+        assert_eq!(expired.clock_evidence(&env), None, "that is not worth a word");
+        clock_offset::forget();
     }
 }

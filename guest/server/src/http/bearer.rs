@@ -105,6 +105,18 @@ impl From<Refused> for BearerRefusal {
 }
 
 impl Guard<'_> {
+    /// Tells the operator if it is the clock of this machine that makes a token seem to be out of date.
+    fn note_clock(&self, refused: &Refused) {
+        if let Refused::Token(error) = refused
+            && let Some(offset) = error.clock_offset(&self.env.entra)
+        {
+            let reason = error.reason();
+            self.env
+                .log
+                .note(&format!("an access token was refused ({reason}), and {offset}: correct the date and time"));
+        }
+    }
+
     /// Lets a request in, or says why not.
     pub(crate) async fn admit(&self, request: &Request) -> Result<Admitted, BearerRefusal> {
         let handed_over = handed_over(self.env.site.settings, request)?;
@@ -112,7 +124,8 @@ impl Guard<'_> {
         let token = handed_over.map_or_else(|| presented(request), Ok)?;
         if of_entra || self.is_entras(&token) {
             let scope = &self.env.site.settings.required_scope;
-            let admitted = bearer::authenticate(&self.env.entra, self.env.limiter, token, scope).await?;
+            let admitted = bearer::authenticate(&self.env.entra, self.env.limiter, token, scope).await;
+            let admitted = admitted.inspect_err(|refused| self.note_clock(refused))?;
             let recorded = bearer::record_acceptance(&self.env.entra, &admitted).await;
             return recorded.map(|()| Admitted::Bearer(admitted)).map_err(|_| BearerRefusal::Unavailable);
         }

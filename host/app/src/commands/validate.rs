@@ -147,6 +147,7 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
     let plugin = builder.build()?;
     let needs = arguments.requirements();
     let (mut total, mut refused, mut undecided) = (0, 0, 0);
+    let mut clock = None;
     let mut lines = open(&arguments.token_file)?;
     while let Some(token) = next_line(&mut lines, &arguments.token_file)? {
         if token.is_empty() {
@@ -161,6 +162,7 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
             Err(Error::Token(error)) => Err(*error),
             Err(error) => return Err(error.into()),
         };
+        clock = clock.or_else(|| result.as_ref().err().and_then(wrong_clock));
         match &result {
             Ok(_) => {}
             Err(error) if !error.is_refusal() => undecided += 1,
@@ -168,12 +170,27 @@ async fn judge(config: &Config, arguments: &Arguments) -> Result<(), CommandErro
         }
         console::result(&if arguments.json { in_json(&result) } else { in_words(&result) });
     }
+    if let Some(clock) = clock {
+        tracing::warn!("{clock}: correct the date and time");
+    }
     match (total, undecided, refused) {
         (0, _, _) => Err(CommandError::Usage("there is no token in the input".into())),
         (_, 0, 0) => Ok(()),
         (_, 0, _) => Err(CommandError::TokensRefused { refused, total }),
         _ => Err(CommandError::TokensUndecided { undecided, total }),
     }
+}
+
+/// What an answer of Entra ID has shown about this machine's clock, if a token seems to be out of date because of it.
+fn wrong_clock(error: &TokenError) -> Option<String> {
+    error.evidence.iter().find_map(|(name, seconds)| {
+        let direction = match name.as_str() {
+            "clock-behind-seconds" => "behind",
+            "clock-ahead-seconds" => "ahead of",
+            _ => return None,
+        };
+        Some(format!("this machine's clock is {} s {direction} that of Microsoft Entra ID", json!(seconds)))
+    })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {

@@ -110,6 +110,21 @@ async fn refused_tokens_print_the_reason_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_valid_yet_because_of_a_wrong_clock_tells_how_wrong_it_is() {
+    let entra = Clock::real();
+    entra.advance_seconds(3_600);
+    let lab = Lab::with(|builder| builder.clock(entra)).await;
+    let token = token(&lab, &app(REMOTE));
+    let outcome = validate(&lab, &["--json"], token.clone()).await;
+    assert_eq!((outcome.code, &outcome.json()[0]["error"]), (1, &json!("not-yet-valid")));
+    let behind = outcome.json()[0]["clockBehindSeconds"].as_u64().expect("how far it is behind");
+    let expected = format!("this machine's clock is {behind} s behind that of Microsoft Entra ID");
+    assert!(outcome.errors.contains(&expected), "{}", outcome.errors);
+    let outcome = validate(&lab, &[], token).await;
+    assert!(outcome.lines[0].contains(" clockBehindSeconds="), "{:?}", outcome.lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_token_of_an_agent_is_one_of_an_agent_and_of_no_person() {
     let lab = lab().await;
     let token = |changes: Value| {

@@ -10,6 +10,7 @@ use world::http_error::NotConnected;
 use world::testing::{CLIENT, START, TENANT, json as response, run};
 use world::{HttpError, Patience};
 
+use crate::clock_offset::ClockOffset;
 use crate::testing::*;
 use crate::token::instance::InstanceCaches;
 use crate::token::*;
@@ -63,6 +64,23 @@ fn a_new_instance_takes_the_keys_from_the_store() {
         validate(&authority, &token("rsa", "rsa")).unwrap();
     }
     assert_eq!(authority.world.sent().len(), 2);
+}
+
+#[test]
+fn an_instance_that_takes_the_keys_from_the_store_knows_how_wrong_the_clock_is() {
+    let authority = FakeAuthority::new();
+    for (_, document) in authority.documents.borrow_mut().iter_mut() {
+        document.headers_mut().insert("date", "Thu, 01 Jan 2026 00:06:40 GMT".parse().unwrap());
+    }
+    let later = with(user_claims(), json!({ "nbf": START + 400, "iat": START + 400 }));
+    let later = sign(&header("RS256", "rsa"), &later, &TestKey::named("rsa"));
+    for _ in 0..2 {
+        let error = validate(&authority, &later).unwrap_err();
+        assert_eq!(error, TokenError::NotYetValid { seconds_ahead: 400 });
+        assert_eq!(error.clock_offset(&authority.env), Some(ClockOffset::Behind(400)));
+        forget_instance();
+    }
+    assert_eq!(authority.world.sent().len(), 2, "the metadata and the keys, once");
 }
 
 #[test]

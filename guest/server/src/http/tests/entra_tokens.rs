@@ -6,7 +6,7 @@ use base::settings::TokenMode;
 use entra::testing::{FakeAuthority, TestKey, header as jwt_header, sign, user_claims, with};
 use serde_json::{Value, json};
 use world::HttpError;
-use world::testing::{CLIENT, run};
+use world::testing::{CLIENT, START, run};
 
 use super::{ALICE, Server, get, header, json_of, post};
 use crate::message::{HttpResponse, Request};
@@ -43,6 +43,25 @@ fn each_mode_lets_in_its_own_tokens_and_no_others() {
         assert_eq!(server.send(ping("/mcp").by("alice")).status(), session, "{mode:?}");
         assert_eq!(server.send(ping("/mcp").by(&entra)).status(), bearer, "{mode:?}");
     }
+}
+
+#[test]
+fn the_operator_is_told_when_a_token_is_refused_because_the_clock_is_wrong() {
+    const NOTE: &str = "an access token was refused (not-yet-valid), and this machine's clock is 400 s behind that of \
+        Microsoft Entra ID: correct the date and time";
+    let (server, authority) = server(TokenMode::Bearer);
+    for (_, document) in authority.documents.borrow_mut().iter_mut() {
+        document.headers_mut().insert("date", "Thu, 01 Jan 2026 00:06:40 GMT".parse().unwrap());
+    }
+    let later = token(json!({ "nbf": START + 400, "iat": START + 400 }));
+    let refused = server.send(ping("/mcp").by(&later));
+    assert_eq!((refused.status().as_u16(), server.world.notes()), (401, vec![NOTE.to_owned()]));
+    assert!(!header(&refused, "www-authenticate").contains("clock"), "the client is told nothing new");
+    // A token that is out of date in the other direction, or bad in another way, is not the clock's fault.
+    for changes in [json!({ "exp": 1 }), json!({ "aud": OTHER })] {
+        assert_eq!(server.send(ping("/mcp").by(&token(changes))).status(), 401);
+    }
+    assert_eq!(server.world.notes().len(), 1);
 }
 
 #[test]
