@@ -3,6 +3,7 @@
 mod audit;
 mod batch;
 pub(crate) mod behind;
+mod client_metadata;
 pub(crate) mod commands;
 mod hostile;
 mod http_calls;

@@ -165,6 +165,16 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
 }
 
 #[test]
+fn the_way_to_the_public_internet_is_of_no_use_without_documents_of_clients_and_without_sessions() {
+    let reads =
+        |change: fn(&mut ServeLayer)| with(change).unwrap().settings(bound("127.0.0.1:1")).reads_client_metadata();
+    assert!(reads(|_| {}));
+    assert!(reads(|layer| layer.token_mode = Some(TokenModeName::Both)));
+    assert!(!reads(|layer| layer.token_mode = Some(TokenModeName::Bearer)));
+    assert!(!reads(|layer| layer.no_client_id_metadata = Some(true)));
+}
+
+#[test]
 fn the_metadata_of_entra_is_rewritten_wherever_that_is_set() {
     let file = "token-mode = 'bearer'\nrewrite-authority-metadata = true";
     let variables = [("ENTRA_MCP_TOKEN_MODE", "bearer"), ("ENTRA_MCP_REWRITE_AUTHORITY_METADATA", "true")];
