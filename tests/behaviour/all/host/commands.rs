@@ -259,6 +259,24 @@ async fn the_name_of_a_store_is_a_file_name_whatever_it_looks_like() {
 }
 
 #[tokio::test]
+async fn a_home_that_cannot_be_written_leads_to_the_flag_for_another_store() {
+    let home = Home::new().await;
+    // Neither has room for a folder, not even where the administrator runs the tests.
+    let file = home.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for folder in [file.to_str().unwrap(), "/proc/self"] {
+        let output = home.program(&["accounts"]).env("XDG_DATA_HOME", folder).output().await.unwrap();
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{folder}");
+        let hint = "pass --store with a file elsewhere, or `memory`";
+        assert!(stderr(&output).contains(hint), "{folder}: {}", stderr(&output));
+        let elsewhere = home.path().join("elsewhere.db");
+        let mut command = home.program(&["accounts", "--store", elsewhere.to_str().unwrap()]);
+        let output = command.env("XDG_DATA_HOME", folder).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{folder}: {}", stderr(&output));
+    }
+}
+
+#[tokio::test]
 async fn an_exposed_key_stops_the_server_with_the_fix() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = Home::new().await;

@@ -189,39 +189,64 @@ async fn sign_ins_that_wait_hold_up_no_request_however_many_they_are() {
     assert_eq!(server.receive().await["id"], 101);
 }
 
+/// What ends a server.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Its client closes the input.
+    Input,
+    /// The operating system, or the client, asks it to end. Its input stays open.
+    Signal(&'static str),
+}
+
+const ENDS: [End; 3] = [End::Input, End::Signal("TERM"), End::Signal("INT")];
+
+impl Server {
+    async fn end_by(self, end: End) -> (Option<i32>, Vec<Value>, String) {
+        let End::Signal(signal) = end else { return self.end().await };
+        send_signal(signal, self.child.id().unwrap());
+        let Self { child, input: _open, output: _unread, log } = self;
+        let (code, log) = ended(child, log).await;
+        (code, Vec::new(), log)
+    }
+}
+
 #[tokio::test]
-async fn the_end_of_input_in_the_middle_of_a_sign_in_ends_the_server_well() {
-    let home = Home::new().await;
-    let mut server = Server::start(&home);
-    server.send(initialize()).await;
-    server.receive().await;
-    server.send(sign_in(1)).await;
-    home.page_was_opened().await;
-    let (code, rest, log) = server.end().await;
-    assert_eq!((code, rest), (Some(0), vec![]));
-    assert!(log.contains("calls in flight are cancelled"), "{log}");
+async fn an_end_in_the_middle_of_a_sign_in_ends_the_server_well() {
+    for end in ENDS {
+        let home = Home::new().await;
+        let mut server = Server::start(&home);
+        server.send(initialize()).await;
+        server.receive().await;
+        server.send(sign_in(1)).await;
+        home.page_was_opened().await;
+        let (code, rest, log) = server.end_by(end).await;
+        assert_eq!((code, rest), (Some(0), vec![]), "{end:?}");
+        assert!(log.contains("calls in flight are cancelled"), "{end:?}: {log}");
+    }
 }
 
 #[tokio::test]
 async fn the_next_client_is_not_shown_the_page_of_a_process_that_has_ended() {
-    let home = Home::new().await;
-    let mut server = Server::start(&home);
-    server.send(initialize()).await;
-    server.receive().await;
-    server.send(sign_in(1)).await;
-    let first = home.opened_page().await;
-    assert_eq!(server.end().await.0, Some(0));
+    for end in ENDS {
+        let home = Home::new().await;
+        let mut server = Server::start(&home);
+        server.send(initialize()).await;
+        server.receive().await;
+        server.send(sign_in(1)).await;
+        let first = home.opened_page().await;
+        assert_eq!(server.end_by(end).await.0, Some(0), "{end:?}");
 
-    let mut next = Server::start(&home);
-    next.send(initialize()).await;
-    next.receive().await;
-    let params = json!({ "name": "GetUserDetailsFromGraph", "arguments": {}, "_meta": { "progressToken": "p" } });
-    next.send(request(1, "tools/call", params)).await;
-    let progress = next.receive().await;
-    let said = progress["params"]["message"].as_str().unwrap().to_owned();
-    assert!(!said.contains(&first), "{said}");
-    let second = home.opened_page().await;
-    assert!(said.contains(&second) && second != first, "{said}");
+        let mut next = Server::start(&home);
+        next.send(initialize()).await;
+        next.receive().await;
+        let params = json!({ "name": "GetUserDetailsFromGraph", "arguments": {}, "_meta": { "progressToken": "p" } });
+        next.send(request(1, "tools/call", params)).await;
+        let progress = next.receive().await;
+        let said = progress["params"]["message"].as_str().unwrap().to_owned();
+        assert!(!said.contains(&first), "{end:?}: {said}");
+        let second = home.opened_page().await;
+        assert!(said.contains(&second) && second != first, "{end:?}: {said}");
+    }
 }
 
 #[cfg(unix)]

@@ -138,6 +138,10 @@ async fn a_sign_in_that_takes_too_long_names_the_page_and_goes_on_with_the_next_
     flying.abort();
     assert!(tool_error(&result).contains(&url), "{result}");
     assert!(tool_error(&result).contains("call this tool again"), "{result}");
+    // Entra ID sends no answer where it does not know the application: only its page says so.
+    let at = server.emulator.endpoints();
+    let ids = format!("check the tenant id, {}, and the client id, {}.", at.tenant_id, at.public_client_id);
+    assert!(tool_error(&result).contains(&ids), "{result}");
 
     let again = server.send(&Arc::default(), call_tool(json!({})));
     assert_eq!(server.opened().await, url, "the page that the person may still have open is the one that counts");
