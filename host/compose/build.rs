@@ -3,7 +3,9 @@
 //!
 //! A nested cargo builds them in the folder in which the component itself is built (`host/plugin/build.rs`). Where the target
 //! `wasm32-wasip2` cannot be installed, `ENTRA_MCP_ADAPTERS` names a folder with those that `.ci/component-fallback adapters`
-//! has built. With `ENTRA_MCP_OFFLINE=1` nothing is downloaded.
+//! has built; a warning names the SHA-256 of each. This script downloads what `host/plugin/build.rs` does: the target, with a
+//! warning, and by the nested cargo the packages of `Cargo.lock` that are missing, whose hashes cargo checks. With
+//! `ENTRA_MCP_OFFLINE=1` nothing is downloaded.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -12,6 +14,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
+
+use sha2::{Digest as _, Sha256};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -53,18 +57,29 @@ fn run() -> Result<()> {
     ] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
-    let folder = match env::var_os(GIVEN) {
-        Some(given) => PathBuf::from(given),
+    let given = env::var_os(GIVEN).map(PathBuf::from);
+    let folder = match &given {
+        Some(given) => given.clone(),
         None => build(&workspace)?,
     };
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     for (_, file, variable) in ADAPTERS {
         let (from, to) = (folder.join(file), out.join(file));
-        fs::copy(&from, &to).map_err(|error| format!("{}: {error}", from.display()))?;
+        let bytes = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+        if given.is_some() {
+            name_given(&from, &bytes);
+        }
+        fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
         println!("cargo::rerun-if-changed={}", from.display());
         println!("cargo::rustc-env={variable}={}", to.display());
     }
     Ok(())
+}
+
+/// Says which component is composed in place of the one that the source makes.
+fn name_given(path: &Path, bytes: &[u8]) {
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo::warning=the adapter is not built from this source: {} with the SHA-256 {hash}", path.display());
 }
 
 fn is_offline() -> bool {
@@ -73,7 +88,7 @@ fn is_offline() -> bool {
 
 /// Builds them and returns the folder that they are in.
 fn build(workspace: &Path) -> Result<PathBuf> {
-    ensure_target()?;
+    ensure_target(workspace)?;
     // `{target}/[{triple}/]{profile}/build/{package}/out`.
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let build = out.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "build"));
@@ -109,23 +124,31 @@ fn build(workspace: &Path) -> Result<PathBuf> {
     Ok(target.join(TARGET).join("component"))
 }
 
-/// `rust-toolchain.toml` names the target, so rustup has it unless it could not be downloaded.
-fn ensure_target() -> Result<()> {
+/// Downloads the target only where `rust-toolchain.toml` names it.
+fn ensure_target(workspace: &Path) -> Result<()> {
     if target_is_installed() {
         return Ok(());
     }
-    if !is_offline() {
-        println!("cargo::warning=downloading the Rust target {TARGET}, which rust-toolchain.toml names, with rustup");
-        let added = Command::new("rustup").args(["target", "add", TARGET]).output();
-        if added.is_ok_and(|output| output.status.success()) && target_is_installed() {
-            return Ok(());
-        }
+    let fix = format!(
+        "Run `rustup target add {TARGET}`, or where that cannot download, build the adapters with \
+         `.ci/component-fallback adapters` and set {GIVEN} to their folder."
+    );
+    if is_offline() {
+        return Err(
+            format!("the Rust target {TARGET} is missing, and {OFFLINE}=1 forbids to download it. {fix}").into()
+        );
     }
-    Err(format!(
-        "the Rust target {TARGET} is missing. Run `rustup target add {TARGET}`, or where that cannot download, build the \
-         adapters with `.ci/component-fallback adapters` and set {GIVEN} to their folder."
-    )
-    .into())
+    if !fs::read_to_string(workspace.join("rust-toolchain.toml"))?.contains(TARGET) {
+        return Err(
+            format!("rust-toolchain.toml does not name the target {TARGET}: it is not downloaded. {fix}").into()
+        );
+    }
+    println!("cargo::warning=downloading the Rust target {TARGET}, which rust-toolchain.toml names, with rustup");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
+    if added.is_ok_and(|output| output.status.success()) && target_is_installed() {
+        return Ok(());
+    }
+    Err(format!("the Rust target {TARGET} is missing and could not be installed. {fix}").into())
 }
 
 fn target_is_installed() -> bool {

@@ -10,8 +10,10 @@
 //!
 //! Otherwise the build stops with one message that names the fix.
 //!
-//! This script downloads one thing, that target, which `rust-toolchain.toml` names, and says so. With `ENTRA_MCP_OFFLINE=1`
-//! it downloads nothing: it stops with the instruction, and the nested build runs with `--offline`.
+//! This script itself downloads one thing, that target, which `rust-toolchain.toml` names, and says so. The nested build
+//! downloads the packages that only the component needs, as every build downloads its own: those of `Cargo.lock`
+//! (`--locked`), whose hashes cargo checks; nothing says so, because it is quiet. With `ENTRA_MCP_OFFLINE=1` nothing is
+//! downloaded: the script stops with the instruction, and the nested build runs with `--offline`.
 //!
 //! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`) uses the
 //! wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
