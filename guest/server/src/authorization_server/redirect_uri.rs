@@ -137,7 +137,10 @@ fn check_form(uri: &str) -> Result<(), RedirectUriError> {
         return Err(RedirectUriError::Fragment);
     }
     let query = uri.split_once('?').map(|(_, query)| query).unwrap_or_default();
-    if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_answer_parameter(&name)) {
+    // Some parsers end a parameter at `;` too (HTML 4, appendix B.2.2).
+    let pieces = [query].into_iter().chain(query.split(';'));
+    let mut parameters = pieces.flat_map(|piece| url::form_urlencoded::parse(piece.as_bytes()));
+    if parameters.any(|(name, _)| is_answer_parameter(&name)) {
         return Err(RedirectUriError::AnswerParameter);
     }
     Ok(())
