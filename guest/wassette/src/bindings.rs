@@ -47,7 +47,7 @@ impl Guest for Tools {
                 if pending.is_some() {
                     forget()?;
                 }
-                Ok(of(profile))
+                Ok(of(*profile))
             }
             Answer::SignIn { state, instruction } => {
                 let kept = secret_store::put(PENDING, state.as_bytes(), Some(PENDING_SECONDS));

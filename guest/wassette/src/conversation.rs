@@ -13,7 +13,7 @@ const SIGN_IN: &str = "sign-in";
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The profile.
-    Profile(Profile),
+    Profile(Box<Profile>),
     /// The person has to sign in.
     SignIn {
         /// What the next call brings along.
@@ -87,7 +87,7 @@ pub fn answer(text: Option<&str>) -> Answer {
     let asked = || sign_in(result?);
     let profile = || {
         let content = result.filter(|result| result.get("isError") != Some(&json!(true)))?.get("structuredContent")?;
-        Profile::deserialize(content).ok().filter(|profile| !profile.id.is_empty())
+        Profile::deserialize(content).ok().filter(|profile| !profile.id.is_empty()).map(Box::new)
     };
     let said = || Some(Answer::Failed(text_of(result?)?));
     asked().or_else(|| profile().map(Answer::Profile)).or_else(said).unwrap_or_else(unusable)
@@ -146,7 +146,7 @@ mod tests {
             business_phones: vec!["1".to_owned(), "2".to_owned()],
             ..Profile::default()
         };
-        assert_eq!(answered, Answer::Profile(expected));
+        assert_eq!(answered, Answer::Profile(Box::new(expected)));
     }
 
     #[test]

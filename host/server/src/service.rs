@@ -244,7 +244,7 @@ async fn handled(
         place: place.filter(|_| is_stream),
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
-        _turn: turn.filter(|_| is_stream && !response.body().is_relayed()),
+        _turn: turn.filter(|_| is_stream && !response.body().is_relayed()).map(Box::new),
     };
     Ok((response, holds))
 }
@@ -347,7 +347,7 @@ struct Holds {
     place: Option<StreamPlace>,
     _buffered: Option<Share>,
     _handled: Option<Handled>,
-    _turn: Option<Turn>,
+    _turn: Option<Box<Turn>>,
 }
 
 /// The body of an answer.
