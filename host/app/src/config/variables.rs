@@ -68,7 +68,7 @@ impl Environment {
 /// Whether the terminal of this process can show Unicode: it is said by variables, and by no setting.
 #[allow(clippy::disallowed_methods, reason = "the one module that reads environment variables")]
 pub(crate) fn terminal_shows_unicode() -> bool {
-    Environment(Box::new(|name| env::var(name).ok())).shows_unicode()
+    Environment(Rc::new(|name| env::var(name).ok())).shows_unicode()
 }
 
 /// Takes a variable out of the environment of this process.

@@ -16,7 +16,7 @@ use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-#[allow(dead_code, reason = "a server that takes its time waits for nothing")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "a program of its own, which the tests have inside as well")]
 #[path = "../../all/support/patience.rs"]
 mod patience;
 
