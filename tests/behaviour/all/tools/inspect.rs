@@ -85,7 +85,8 @@ fn inspect_shows_what_a_configuration_grants_a_component_and_no_value_of_a_varia
             "requests to https://public.example/, without a token",
             "the variables LEVEL",
             "no files, no sockets, no standard input",
-            "at most 64 MiB of memory, 5 s, an answer of 1024 KiB, 64 calls at the same time",
+            "at most 64 MiB of memory, 5 s, an answer of 1024 KiB, 64 calls at the same time, 32 of them of one \
+             caller",
             "an instance of its own for each call",
         ],
     }]);

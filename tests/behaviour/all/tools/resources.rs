@@ -1,27 +1,11 @@
 //! Tokens for other APIs than Graph: a tool, a server behind and a process get those of their caller, and each API gets its
 //! own and no other.
 
-use std::collections::HashMap;
 use std::fs;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use entra_mcp_gate::gate::{Body, Gate, Options, Outcome};
-use entra_mcp_gate::gatekeeper::Gatekeeper;
-use entra_mcp_gate::process::{ProcessSettings, ProcessUpstream, TokenError, Tokens};
-use entra_mcp_plugin::Error;
-use entra_mcp_plugin::client_channel::NoChannel;
-use entra_mcp_plugin::clock::Clock as _;
-use entra_mcp_plugin::environment::{ServerIdentity, ServerKind, ServerSettings};
-use entra_mcp_plugin::gatekeeper::{Admission, AnswerHead, Header, Request, Response};
-use entra_mcp_plugin::random::SystemRandomness;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use zeroize::Zeroizing;
 
 use super::mail::{assert_no_client_token_left, bearer, call_with, watch};
 use crate::host::commands::Home;
@@ -30,7 +14,6 @@ use crate::support::behind::{Arrived, Behind};
 use crate::support::component::modern;
 use crate::support::lab::{TASKS, app, claims};
 use crate::support::patience::soon;
-use crate::support::remote::{Fleet, tool_request};
 use crate::support::session::sign_in;
 use crate::support::tool_components::{self, HOSTILE};
 
@@ -198,97 +181,4 @@ async fn a_process_reads_the_token_of_its_own_caller_in_its_file() {
     let [token, _] = tokens(&site, "/wiki/mcp", ALICE.0).await;
     let (_, answer) = site.call_tool("/wiki/mcp", Some(&token), "token", &[]).await;
     assert_eq!(read_by_process(&answer), "there is no file", "{answer}");
-}
-
-/// The fleet behind a gate, which asks another replica for each step.
-struct OfFleet(Arc<Fleet>);
-
-#[async_trait]
-impl Gatekeeper for OfFleet {
-    async fn admit(&self, request: &Request) -> Result<Admission, Error> {
-        self.0.replica().admit(request).await
-    }
-
-    async fn answered(&self, handle: &str, head: &AnswerHead) -> Result<Result<Vec<Header>, Response>, Error> {
-        self.0.replica().answered(handle, head).await
-    }
-
-    async fn judge_answer(&self, handle: &str, message: &str) -> Result<String, Error> {
-        self.0.replica().judge_answer(handle, message).await
-    }
-}
-
-#[async_trait]
-impl Tokens for OfFleet {
-    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenError> {
-        let token = self.0.replica().delegated_token(handle, &[tasks_read()], None, Arc::new(NoChannel)).await;
-        let token = token.map_err(|error| TokenError::Unavailable(error.to_string()))?;
-        token.map(Zeroizing::new).map_err(|error| TokenError::Refused(error.message))
-    }
-}
-
-fn tasks_read() -> String {
-    format!("api://{}/Tasks.Read", app(TASKS))
-}
-
-#[tokio::test]
-async fn the_file_of_a_process_is_kept_fresh_while_its_caller_calls() {
-    const TOKENS_LIVE: i64 = 600;
-    const STEP: u64 = 240;
-    let fleet = Fleet::with(|settings| {
-        settings.servers = vec![ServerSettings {
-            name: "crm".to_owned(),
-            path: "/mcp".to_owned(),
-            kind: ServerKind::Upstream,
-            title: None,
-            tools: Vec::new(),
-            permissions: vec![vec![tasks_read()]],
-            identity: ServerIdentity::Token { permissions: vec![tasks_read()] },
-        }];
-    })
-    .await;
-    fleet.shorten_tokens(TOKENS_LIVE);
-    let session = fleet.session(ALICE.0).await.access;
-    let fleet = Arc::new(fleet);
-    let folder = tempfile::tempdir().unwrap();
-    let settings = ProcessSettings {
-        name: "crm".to_owned(),
-        command: vec![PROGRAM.to_owned()],
-        search_path: None,
-        variables: Vec::new(),
-        folder: None,
-        private_folders: folder.path().to_owned(),
-        idle: Duration::from_secs(3600),
-        max_processes: 4,
-        max_processes_per_person: 4,
-        answer_within: Duration::from_secs(60),
-    };
-    let tokens: Arc<dyn Tokens> = Arc::new(OfFleet(Arc::clone(&fleet)));
-    let random = Arc::new(SystemRandomness::default());
-    let process = ProcessUpstream::new(settings, Some(tokens), Arc::new(fleet.clock.clone()), random).unwrap();
-    let servers = HashMap::from([("crm".to_owned(), Arc::new(process) as Arc<dyn entra_mcp_gate::behind::Behind>)]);
-    let options = Options::new(Arc::new(|| "c0ffee".to_owned()));
-    let gate = Gate::new(Arc::new(OfFleet(Arc::clone(&fleet))), servers, options);
-    let mut seen = Vec::new();
-    for _ in 0..6 {
-        let (mut head, body) = tool_request(&session, "token", &json!({})).into_parts();
-        head.headers.insert("host", http::HeaderValue::from_static("mcp.example.com"));
-        let Outcome::Answer(answer) = gate.handle(http::Request::from_parts(head, Bytes::from(body))).await else {
-            panic!("it is the path of the server behind")
-        };
-        let status = answer.status();
-        let bytes = match answer.into_body() {
-            Body::Whole(bytes) => bytes,
-            Body::Message(body) | Body::Events(body) => body.collect().await.unwrap().to_bytes(),
-        };
-        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{status} {bytes:?}"));
-        let token = read_by_process(&answer);
-        assert_for_tasks(token, ALICE);
-        let left = claims(token)["exp"].as_u64().unwrap().saturating_sub(fleet.clock.now().as_secs());
-        assert!(left > 60, "the token of the process lives for {left} s more");
-        seen.push(token.to_owned());
-        fleet.advance(STEP);
-    }
-    seen.dedup();
-    assert!(seen.len() > 1, "24 minutes are longer than a token lives");
 }
