@@ -27,7 +27,7 @@ fn complete() -> Settings {
                 path: "/mail/mcp".to_owned(),
                 kind: ServerKind::Tools,
                 title: Some("Mail".to_owned()),
-                tools: Vec::new(),
+                tools: vec!["list_mail".to_owned()],
                 permissions: vec![vec!["https://graph.microsoft.com/Mail.Read".to_owned()]],
                 identity: ServerIdentity::EasyAuth,
             },
