@@ -29,6 +29,7 @@ pub struct SystemBrowser {
     /// Commands in the order in which they are tried: program and arguments, with `%s` for the URL.
     commands: Vec<Vec<OsString>>,
     prompts: Prompts,
+    early_failure: Duration,
 }
 
 /// The output for prompts.
@@ -48,7 +49,7 @@ impl SystemBrowser {
             Some(list) if !list.trim().is_empty() => split_list(list).map(command_line).collect(),
             _ => platform_opener(display).into_iter().collect(),
         };
-        Self { commands, prompts }
+        Self { commands, prompts, early_failure: EARLY_FAILURE }
     }
 }
 
@@ -111,7 +112,7 @@ fn platform_opener(display: bool) -> Option<Vec<OsString>> {
 
 #[allow(clippy::disallowed_methods, reason = "the browser is what may be started")]
 /// Starts one command. Succeeds if it still runs after a moment, or ended well.
-async fn start(words: &[OsString], url: &str) -> Result<(), String> {
+async fn start(words: &[OsString], url: &str, early_failure: Duration) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else {
         return Err("an empty command".into());
     };
@@ -128,7 +129,7 @@ async fn start(words: &[OsString], url: &str) -> Result<(), String> {
     command.process_group(0);
     let name = program.to_string_lossy();
     let mut child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
-    match tokio::time::timeout(EARLY_FAILURE, child.wait()).await {
+    match tokio::time::timeout(early_failure, child.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(format!("{name}: {status}")),
         Ok(Err(error)) => Err(format!("{name}: {error}")),
@@ -142,7 +143,7 @@ impl UserAgent for SystemBrowser {
     async fn open_browser(&self, url: &str) -> Result<(), UserAgentError> {
         let mut reasons = Vec::new();
         for words in &self.commands {
-            match start(words, url).await {
+            match start(words, url, self.early_failure).await {
                 Ok(()) => return Ok(()),
                 Err(reason) => reasons.push(reason),
             }
@@ -168,6 +169,12 @@ impl UserAgent for SystemBrowser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Waits for the end of each command, however slow the machine is.
+    fn patient(list: &str) -> SystemBrowser {
+        let early_failure = Duration::from_secs(60);
+        SystemBrowser { early_failure, ..SystemBrowser::new(Some(list), false, Prompts::Log) }
+    }
 
     fn words(list: &str) -> Vec<Vec<String>> {
         let commands = SystemBrowser::new(Some(list), false, Prompts::Log).commands;
@@ -215,7 +222,7 @@ mod tests {
         let list = format!(r#"false:sh -c 'printf "%%s" "$0" > {}' %s"#, out.display()).replace("%%s", "%b");
         let url = "https://host/?a=1&b=$(touch x);'\"";
 
-        SystemBrowser::new(Some(&list), false, Prompts::Log).open_browser(url).await.unwrap();
+        patient(&list).open_browser(url).await.unwrap();
 
         assert_eq!(std::fs::read_to_string(out).unwrap(), url);
     }
@@ -227,7 +234,7 @@ mod tests {
         let out = folder.path().join("out");
         let list = format!("sh -c 'cat /proc/self/stat > {}' %s", out.display());
 
-        SystemBrowser::new(Some(&list), false, Prompts::Log).open_browser("https://host/").await.unwrap();
+        patient(&list).open_browser("https://host/").await.unwrap();
 
         let group = |stat: &str| stat.rsplit(") ").next().unwrap().split(' ').nth(2).unwrap().to_owned();
         let ours = group(&std::fs::read_to_string("/proc/self/stat").unwrap());
@@ -242,8 +249,7 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn commands_that_fail_are_named() {
-        let browser = SystemBrowser::new(Some("false:/does/not/exist"), false, Prompts::Log);
-        let error = browser.open_browser("https://host/").await;
+        let error = patient("false:/does/not/exist").open_browser("https://host/").await;
         let UserAgentError::Unavailable(reason) = error.unwrap_err() else { panic!() };
         assert!(reason.contains("false: exit status: 1") && reason.contains("/does/not/exist"), "{reason}");
     }
