@@ -32,6 +32,9 @@ const MAX_FORM_BYTES: usize = 1024 * 1024;
 /// The field with the secret, before its value.
 const FIELD: &str = "client_secret=";
 
+/// The shortest secret, as a form has it, whose stand-in is as long as it is. Those of Entra ID have 40 characters and more.
+const MIN_FITTED: usize = 24;
+
 /// A secret, and what the component has of it.
 struct Known {
     /// Of characters that a form encodes as they are.
@@ -79,11 +82,16 @@ impl StandIns {
             if known.len() >= MAX_KNOWN {
                 known.remove(0);
             }
-            let stand_in = format!("stand-in-{new}");
+            let stand_in = fitted(format!("stand-in-{new}"), encoded_length(&secret));
             known.push(Known { stand_in: stand_in.clone(), secret });
             stand_in
         });
         Ok(Credential::Secret(Zeroizing::new(stand_in)))
+    }
+
+    /// Whether a form stays as long as it is, whichever secret is put into it.
+    fn keeps_length(&self) -> bool {
+        self.known(|known| known.iter().all(|known| known.stand_in.len() == encoded_length(&known.secret)))
     }
 
     fn secret_of(&self, stand_in: &str) -> Option<Zeroizing<String>> {
@@ -107,9 +115,8 @@ impl StandIns {
         let Some((stand_in, secret)) = stand_in.and_then(|value| Some((value, self.secret_of(value)?))) else {
             return form;
         };
-        let encoded: usize = byte_serialize(secret.as_bytes()).map(str::len).sum();
         // The room is reserved: growing would leave a copy behind.
-        let mut filled = Zeroizing::new(Vec::with_capacity(form.len().saturating_add(encoded)));
+        let mut filled = Zeroizing::new(Vec::with_capacity(form.len().saturating_add(encoded_length(&secret))));
         for (number, field) in text.split('&').enumerate() {
             if number > 0 {
                 filled.push(b'&');
@@ -157,11 +164,28 @@ impl Outbound for FillsIn {
             return http.send(request, options);
         }
         let (mut head, body) = request.into_parts();
-        // It is the length of another form.
-        head.headers.remove(CONTENT_LENGTH);
+        // A server or a proxy may want to know the length. Of a form that changes its length it is another one.
+        if !self.stand_ins.keeps_length() {
+            head.headers.remove(CONTENT_LENGTH);
+        }
         let filled = FilledIn(Some(Box::pin(async move { Ok(self.stand_ins.fill_in(form(body).await?)) })));
         http.send(Request::from_parts(head, filled.boxed_unsync()), options)
     }
+}
+
+/// Bytes of a secret, as a form has it.
+fn encoded_length(secret: &str) -> usize {
+    byte_serialize(secret.as_bytes()).map(str::len).sum()
+}
+
+/// A stand-in as long as the secret, so that the form with it declares the length of the form with the secret. Of a very
+/// short secret it is longer: stand-ins differ.
+fn fitted(mut stand_in: String, length: usize) -> String {
+    if length >= MIN_FITTED {
+        stand_in.truncate(length);
+        stand_in.extend(std::iter::repeat_n('0', length.saturating_sub(stand_in.len())));
+    }
+    stand_in
 }
 
 /// The whole form.

@@ -105,6 +105,19 @@ async fn the_component_gets_a_stand_in_and_the_token_endpoint_gets_the_secret() 
 }
 
 #[tokio::test]
+async fn a_form_with_a_secret_of_the_length_of_entra_ids_declares_its_length() {
+    // In a form, `~` has three characters.
+    for secret in ["1234567890abcdefghijABCDEFGHIJ._-~", "x".repeat(200).leak()] {
+        let bench = Bench::new(AUTHORITY);
+        bench.source.0.lock().unwrap().push(secret);
+        let stand_in = bench.stand_in().await;
+        let form = format!("client_secret={stand_in}&client_id=a");
+        let expected = format!("client_secret={}&client_id=a", secret.replace('~', "%7E"));
+        assert_eq!(bench.sends(Method::POST, TOKEN, &form).await, (Some(expected.len().to_string()), expected));
+    }
+}
+
+#[tokio::test]
 async fn no_other_request_and_no_other_field_gets_the_secret() {
     let bench = Bench::new(AUTHORITY);
     let stand_in = bench.stand_in().await;
