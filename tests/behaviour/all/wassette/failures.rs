@@ -19,7 +19,7 @@ async fn a_host_that_the_policy_does_not_grant_is_an_error_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_the_policy_does_not_grant_for_writing_is_an_error_and_nobody_signs_in() {
+async fn a_folder_that_the_policy_does_not_grant_for_writing_is_an_error_and_no_person_signs_in() {
     for access in [Some("read"), None] {
         let mut host = Wassette::start().await;
         let storage = &mut host.policy.permissions.storage.allow;

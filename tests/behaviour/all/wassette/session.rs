@@ -17,7 +17,7 @@ fn the_artefact_imports_wasi_only_and_exports_a_function_for_each_tool() {
     let world = &resolve.worlds[world];
     for key in world.imports.keys() {
         let name = resolve.name_world_key(key);
-        // The profile is a type, which nobody has to supply.
+        // The profile is a type, which no host has to supply.
         assert!((name.starts_with("wasi:") && !name.starts_with("wasi:sockets")) || name == "profile", "{name}");
     }
     let mut exports: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
@@ -37,7 +37,7 @@ async fn the_first_call_shows_a_code_and_the_next_ones_the_profile_until_the_per
     let expected = json!("Alice Anderson");
     assert_eq!(answer["ok"]["display-name"], expected, "{answer}");
     assert_eq!(answer["ok"]["user-principal-name"], ALICE);
-    // The next call is of another instance, and asks nobody.
+    // The next call is of another instance, and does not ask the person.
     assert_eq!(host.call(PROFILE).await.unwrap(), answer);
 
     assert_eq!(host.call(SIGN_OUT).await.unwrap(), json!({ "ok": format!("Signed out: {ALICE}.") }));

@@ -1,4 +1,4 @@
-//! Attack 4: strangers fill the store with registrations, with sign-ins that nobody finishes, and with documents.
+//! Attack 4: strangers fill the store with registrations, with sign-ins that no person finishes, and with documents.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -65,7 +65,7 @@ impl Server {
     }
 }
 
-/// The token that whoever has started this program has left for it.
+/// The token that the gate has left for this program.
 #[allow(clippy::disallowed_methods, reason = "a server that reads its own environment")]
 fn token() -> Option<String> {
     std::fs::read_to_string(std::env::var_os("ENTRA_MCP_TOKEN_FILE")?).ok()

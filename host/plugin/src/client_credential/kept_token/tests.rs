@@ -96,7 +96,7 @@ async fn a_token_that_is_good_is_answered_while_a_renewal_goes_on() {
 
 #[tokio::test]
 async fn calls_without_a_token_wait_for_one_question_and_share_what_it_brings() {
-    // The second token is over at once, and of the third nobody says when it ends: that is all that the source has.
+    // The second token is over at once, and the third does not say when it ends: that is all that the source has.
     for expires in [NOW + 3_600, NOW, 0] {
         let bench = Bench::new();
         let calls = [bench.call().await, bench.call().await, bench.call().await];
