@@ -36,6 +36,9 @@ pub(crate) struct Sighting {
     began: u64,
     /// Seconds that this machine is behind; less than 0 if it is ahead.
     behind: i64,
+    /// When the answer arrived; Unix time in seconds. A record of an earlier version does not say it.
+    #[serde(default)]
+    at: u64,
 }
 
 impl Sighting {
@@ -43,7 +46,7 @@ impl Sighting {
     fn of(headers: &HeaderMap, now: u64, began: u64) -> Option<Self> {
         let date = headers.get(http::header::DATE)?.to_str().ok()?;
         let there = httpdate::parse_http_date(date).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-        Some(Self { began, behind: i64::try_from(i128::from(there) - i128::from(now)).ok()? })
+        Some(Self { began, behind: i64::try_from(i128::from(there) - i128::from(now)).ok()?, at: now })
     }
 
     fn counts(self, env: &EntraWorld<'_>) -> bool {
@@ -71,6 +74,11 @@ pub fn current(env: &EntraWorld<'_>) -> Option<ClockOffset> {
     sighting(env)?.offset()
 }
 
+/// Whether an answer of Entra ID showed the difference within so many seconds.
+pub(crate) fn is_known_for(env: &EntraWorld<'_>, seconds: u64) -> bool {
+    sighting(env).is_some_and(|seen| env.clock.now().abs_diff(seen.at) < seconds)
+}
+
 /// What the last answer of Entra ID showed, for instances that have not seen one.
 pub(crate) fn sighting(env: &EntraWorld<'_>) -> Option<Sighting> {
     let of_this = |(authority, sighting): &(String, Sighting)| {
@@ -79,9 +87,9 @@ pub(crate) fn sighting(env: &EntraWorld<'_>) -> Option<Sighting> {
     OBSERVED.with_borrow(|observed| observed.as_ref().and_then(of_this))
 }
 
-/// Takes what another instance has seen, unless this one has seen an answer itself.
+/// Takes what another instance has seen, unless this one has seen a later answer.
 pub(crate) fn learn(env: &EntraWorld<'_>, seen: Sighting) {
-    if seen.counts(env) && sighting(env).is_none() {
+    if seen.counts(env) && sighting(env).is_none_or(|known| known.at < seen.at) {
         OBSERVED.set(Some((env.settings.authority.clone(), seen)));
     }
 }
@@ -96,7 +104,8 @@ pub(crate) fn observe(env: &EntraWorld<'_>, headers: &HeaderMap) {
 /// As if an answer had shown that this machine is behind by so many seconds, or ahead if the number is below 0.
 #[cfg(test)]
 pub(crate) fn is_behind(env: &EntraWorld<'_>, seconds: i64) {
-    OBSERVED.set(Some((env.settings.authority.clone(), Sighting { began: began(env), behind: seconds })));
+    let sighting = Sighting { began: began(env), behind: seconds, at: env.clock.now() };
+    OBSERVED.set(Some((env.settings.authority.clone(), sighting)));
 }
 
 /// Forgets the difference, as a new instance would.
@@ -132,7 +141,7 @@ mod tests {
     #[test]
     fn what_was_seen_counts_for_this_process_and_until_its_clock_is_set() {
         forget();
-        let (world, seen) = (World::default(), |began| Sighting { began, behind: 400 });
+        let (world, seen) = (World::default(), |began| Sighting { began, behind: 400, at: START });
         let env = world.entra();
         for other in [START + 3, START - 3] {
             learn(&env, seen(other));
@@ -142,8 +151,24 @@ mod tests {
         assert_eq!(current(&env), Some(ClockOffset::Behind(400)));
         world.advance(Duration::from_secs(3600));
         assert_eq!(current(&env), Some(ClockOffset::Behind(400)), "time passes on both clocks");
-        learn(&env, Sighting { began: START, behind: -400 });
+        learn(&env, Sighting { began: START, behind: -400, at: START });
         assert_eq!(current(&env), Some(ClockOffset::Behind(400)), "what the instance knows is not replaced");
+        learn(&env, Sighting { began: START, behind: -400, at: START + 1 });
+        assert_eq!(current(&env), Some(ClockOffset::Ahead(400)), "but by what was seen later");
+        forget();
+    }
+
+    #[test]
+    fn what_was_seen_is_known_for_so_many_seconds() {
+        forget();
+        let world = World::default();
+        let env = world.entra();
+        assert!(!is_known_for(&env, 300), "nothing was seen");
+        is_behind(&env, 0);
+        world.advance(Duration::from_secs(299));
+        assert!(is_known_for(&env, 300));
+        world.advance(Duration::from_secs(1));
+        assert!(!is_known_for(&env, 300));
         forget();
     }
 }

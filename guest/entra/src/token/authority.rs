@@ -13,12 +13,19 @@ use url::Url;
 use super::documents::{AuthorityFault, Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
+use crate::clock_offset;
 use crate::entra_world::EntraWorld;
 use crate::issuers::{self, TokenVersion};
 use crate::tenants::Tenant;
 
 /// Bytes of a metadata document. Entra ID's have 2 KiB.
 const MAX_METADATA_BYTES: usize = 64 * 1024;
+
+/// Seconds for which the difference of the clocks is believed where a token has expired: most do so by themselves.
+const CLOCK_SECONDS_FOR_EXPIRED: u64 = 5 * 60;
+
+/// The same where a token is not valid yet. Entra ID issues none ahead of time, so one of the clocks is wrong.
+const CLOCK_SECONDS_FOR_EARLY: u64 = 30;
 
 /// Seconds after which a client may try again while the keys are unavailable.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -126,6 +133,24 @@ impl Authority {
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
         self.look_up_keys(env, metadata, demand).await.map_err(unavailable)
+    }
+
+    /// Learns how wrong this machine's clock is, where a genuine token is out of date and what was seen of the clock does
+    /// not say why: a clock can be set wrong, or stand still with its machine, long after the last answer of Entra ID. The
+    /// answer that is asked for is the key set, whose limits hold.
+    pub(super) async fn look_at_clock(&self, env: &EntraWorld<'_>, error: &TokenError) {
+        let believed_seconds = match error {
+            TokenError::Expired { .. } => CLOCK_SECONDS_FOR_EXPIRED,
+            TokenError::NotYetValid { .. } | TokenError::IssuedInFuture { .. } => CLOCK_SECONDS_FOR_EARLY,
+            _ => return,
+        };
+        if error.clock_offset(env).is_some() || clock_offset::is_known_for(env, believed_seconds) {
+            return;
+        }
+        if let Ok(metadata) = self.metadata(env).await {
+            // The token is judged already. What matters of the answer is its date.
+            let _ = self.look_up_keys(env, &metadata.value, Demand::Anew).await;
+        }
     }
 
     async fn look_up_keys(

@@ -130,6 +130,8 @@ impl DocumentName<'_> {
 pub(super) enum Demand {
     /// Whatever is in date.
     Current,
+    /// One fetched for this call, if the limits allow; otherwise what there is.
+    Anew,
     /// One fetched after this time, if the limits allow; otherwise what there is.
     NewerThan(u64),
     /// The same for something that the authority itself has just said, so that no stranger chose what is looked for.
@@ -216,6 +218,7 @@ impl<T> Fetched<T> {
     fn satisfies(&self, demand: Demand, now: u64) -> bool {
         match demand {
             Demand::Current => !self.is_due(now),
+            Demand::Anew => false,
             Demand::NewerThan(time) | Demand::NewerThanForAuthority(time) => {
                 self.fetched_at > time && self.is_usable(now)
             }
@@ -362,7 +365,8 @@ impl<T> Question for DocumentQuestion<'_, T> {
         let patience = match (self.demand, self.slot.usable(self.env.clock.now())) {
             // What is there serves until the other instance is done.
             (Demand::Current, Some(_)) => Duration::ZERO,
-            (Demand::NewerThan(_) | Demand::NewerThanForAuthority(_), Some(_)) => WAIT_FOR_NEWER,
+            // Another instance's fetch tells as much as this one's.
+            (Demand::Anew | Demand::NewerThan(_) | Demand::NewerThanForAuthority(_), Some(_)) => WAIT_FOR_NEWER,
             (_, None) => WAIT_WITHOUT_DOCUMENT,
         };
         Policy {

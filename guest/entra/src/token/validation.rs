@@ -161,7 +161,12 @@ pub async fn validate_access_token_with(
     resolver: Option<&dyn GroupResolver>,
 ) -> Result<Rc<ValidatedToken>, TokenError> {
     let instance = InstanceCaches::current(env.settings);
-    let validated = access_token(env, &instance, token).await?;
+    let validated = access_token(env, &instance, token).await;
+    if let Err(error) = &validated {
+        // Only a genuine token has got as far as the errors for which something is asked here.
+        Box::pin(instance.authority.look_at_clock(env, error)).await;
+    }
+    let validated = validated?;
     // 13. What this call requires. Not remembered: the next call may require something else.
     needs.check(env, validated.principal(), resolver).await?;
     Ok(validated)

@@ -2,7 +2,7 @@
 //!
 //! Time is the fake clock, and what is asserted are requests, never durations.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base::audit::Outcome;
 use serde_json::{Value, json};
@@ -81,6 +81,77 @@ fn an_instance_that_takes_the_keys_from_the_store_knows_how_wrong_the_clock_is()
         forget_instance();
     }
     assert_eq!(authority.world.sent().len(), 2, "the metadata and the keys, once");
+}
+
+/// Has all answers of the authority say that it is so many seconds after [`START`].
+fn say_time(authority: &FakeAuthority, seconds: u64) {
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds));
+    for (_, document) in authority.documents.borrow_mut().iter_mut() {
+        document.headers_mut().insert("date", date.parse().unwrap());
+    }
+}
+
+/// A token of this time after [`START`], for an hour.
+fn token_from(seconds: u64) -> String {
+    let dates = json!({ "nbf": START + seconds, "iat": START + seconds, "exp": START + seconds + HOUR });
+    sign(&header("RS256", "rsa"), &with(user_claims(), dates), &TestKey::named("rsa"))
+}
+
+#[test]
+fn a_clock_that_stood_still_after_the_start_is_named() {
+    let authority = FakeAuthority::new();
+    say_time(&authority, 0);
+    validate(&authority, &token_from(0)).unwrap();
+    advance(&authority, 60);
+    // The machine has slept for 400 seconds, and so have both of its clocks.
+    say_time(&authority, 460);
+    for _ in 0..2 {
+        let error = validate(&authority, &token_from(460)).unwrap_err();
+        assert_eq!(error, TokenError::NotYetValid { seconds_ahead: 400 });
+        assert_eq!(error.clock_offset(&authority.env), Some(ClockOffset::Behind(400)));
+        assert_eq!(authority.key_requests(), 2, "one look tells it");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_after_the_start_is_named() {
+    let authority = FakeAuthority::new();
+    advance(&authority, 500);
+    say_time(&authority, 500);
+    validate(&authority, &token_from(500)).unwrap();
+    authority.world.set_back(Duration::from_secs(200));
+    let error = validate(&authority, &token_from(500)).unwrap_err();
+    assert_eq!(error, TokenError::NotYetValid { seconds_ahead: 200 });
+    assert_eq!(error.clock_offset(&authority.env), Some(ClockOffset::Behind(200)));
+    assert_eq!(authority.key_requests(), 2);
+}
+
+#[test]
+fn a_clock_that_ran_ahead_after_the_start_is_named_and_an_expired_token_costs_one_request_in_5_minutes() {
+    let authority = FakeAuthority::new();
+    say_time(&authority, 0);
+    validate(&authority, &token_from(0)).unwrap();
+    advance(&authority, HOUR + 100);
+    let error = validate(&authority, &token_from(0)).unwrap_err();
+    assert_eq!(error, TokenError::Expired { seconds_ago: 100 });
+    assert_eq!(error.clock_offset(&authority.env), Some(ClockOffset::Ahead(HOUR + 100)));
+
+    let authority = FakeAuthority::new();
+    say_time(&authority, 0);
+    validate(&authority, &token_from(0)).unwrap();
+    let mut now = HOUR + 100;
+    advance(&authority, now);
+    for (seconds, requests) in [(31, 2), (200, 2), (69, 2), (31, 3), (31, 3)] {
+        say_time(&authority, now);
+        let error = validate(&authority, &token_from(0)).unwrap_err();
+        assert_eq!(
+            (error.clock_offset(&authority.env), authority.key_requests()),
+            (None, requests),
+            "the clock is right"
+        );
+        advance(&authority, seconds);
+        now += seconds;
+    }
 }
 
 #[test]
