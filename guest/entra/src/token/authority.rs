@@ -10,7 +10,7 @@ use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::documents::{AuthorityFault, Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
+use super::documents::{AuthorityFault, Deadline, Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::clock_offset;
@@ -79,22 +79,33 @@ impl Authority {
         if let (Some(metadata), Some(keys)) = (self.metadata.fresh(now), self.keys.fresh(now)) {
             return Ok((metadata, keys));
         }
-        let metadata = self.metadata(env).await?;
-        let keys = self.keys(env, &metadata.value, Demand::Current).await?;
+        // One patience for both.
+        let deadline = Deadline::begin(env);
+        check_configuration(env.settings)?;
+        let metadata = self.look_up_metadata(env, deadline).await.map_err(unavailable)?;
+        let keys = self.look_up_keys(env, &metadata.value, Demand::Current, deadline).await.map_err(unavailable)?;
         Ok((metadata, keys))
     }
 
     pub(super) async fn metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, TokenError> {
         check_configuration(env.settings)?;
-        self.look_up_metadata(env).await.map_err(unavailable)
+        self.look_up_metadata(env, Deadline::begin(env)).await.map_err(unavailable)
     }
 
     /// Whether the metadata of the tenant can be read.
     pub(super) async fn check(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, AuthorityFault> {
+        self.check_until(env, Deadline::begin(env)).await
+    }
+
+    async fn check_until(
+        &self,
+        env: &EntraWorld<'_>,
+        deadline: Deadline,
+    ) -> Result<Rc<Fetched<AuthorityMetadata>>, AuthorityFault> {
         if let Err(TokenError::ConfigurationInvalid { setting }) = check_configuration(env.settings) {
             return Err(AuthorityFault::Misconfigured(setting));
         }
-        self.look_up_metadata(env).await.map_err(|unavailable| unavailable.fault)
+        self.look_up_metadata(env, deadline).await.map_err(|unavailable| unavailable.fault)
     }
 
     /// Whether the metadata is at hand.
@@ -107,17 +118,23 @@ impl Authority {
 
     /// Whether there are keys.
     pub(super) async fn check_keys(&self, env: &EntraWorld<'_>) -> Result<(), AuthorityFault> {
-        let metadata = self.check(env).await?;
-        let keys = self.look_up_keys(env, &metadata.value, Demand::Current).await;
+        let deadline = Deadline::begin(env);
+        let metadata = self.check_until(env, deadline).await?;
+        let keys = self.look_up_keys(env, &metadata.value, Demand::Current, deadline).await;
         keys.map(drop).map_err(|unavailable| unavailable.fault)
     }
 
-    async fn look_up_metadata(&self, env: &EntraWorld<'_>) -> Result<Rc<Fetched<AuthorityMetadata>>, Unavailable> {
+    async fn look_up_metadata(
+        &self,
+        env: &EntraWorld<'_>,
+        deadline: Deadline,
+    ) -> Result<Rc<Fetched<AuthorityMetadata>>, Unavailable> {
         let settings = env.settings;
         let url = issuers::metadata_url(&settings.authority, &settings.tenant);
         let authority = authority_id(settings);
         let name = DocumentName { kind: DocumentKind::Metadata, authority: &authority, url: &url };
-        self.metadata.get(env, name, &|body| AuthorityMetadata::parse(settings, body), Demand::Current).await
+        let parse = |body: &[u8]| AuthorityMetadata::parse(settings, body);
+        self.metadata.get(env, name, &parse, Demand::Current, deadline).await
     }
 
     /// Where clients obtain tokens.
@@ -132,7 +149,7 @@ impl Authority {
         metadata: &AuthorityMetadata,
         demand: Demand,
     ) -> Result<Rc<Fetched<KeySet>>, TokenError> {
-        self.look_up_keys(env, metadata, demand).await.map_err(unavailable)
+        self.look_up_keys(env, metadata, demand, Deadline::begin(env)).await.map_err(unavailable)
     }
 
     /// Learns how wrong this machine's clock is, where a genuine token is out of date and what was seen of the clock does
@@ -149,7 +166,7 @@ impl Authority {
         }
         if let Ok(metadata) = self.metadata(env).await {
             // The token is judged already. What matters of the answer is its date.
-            let _ = self.look_up_keys(env, &metadata.value, Demand::Anew).await;
+            let _ = self.look_up_keys(env, &metadata.value, Demand::Anew, Deadline::begin(env)).await;
         }
     }
 
@@ -158,10 +175,12 @@ impl Authority {
         env: &EntraWorld<'_>,
         metadata: &AuthorityMetadata,
         demand: Demand,
+        deadline: Deadline,
     ) -> Result<Rc<Fetched<KeySet>>, Unavailable> {
         let authority = authority_id(env.settings);
         let name = DocumentName { kind: DocumentKind::Jwks, authority: &authority, url: &metadata.jwks_uri };
-        self.keys.get(env, name, &|body| KeySet::parse(body).map_err(|error| error.to_string()), demand).await
+        let parse = |body: &[u8]| KeySet::parse(body).map_err(|error| error.to_string());
+        self.keys.get(env, name, &parse, demand, deadline).await
     }
 
     /// The issuer that tokens of this tenant and version have.
@@ -190,7 +209,9 @@ impl Authority {
                 .map(|_| issuer.clone())
                 .ok_or(format!("the issuer {issuer:?} names no tenant"))
         };
-        let issuer = self.version_1_issuer.get(env, name, &parse, Demand::Current).await.map_err(unavailable)?;
+        let deadline = Deadline::begin(env);
+        let issuer =
+            self.version_1_issuer.get(env, name, &parse, Demand::Current, deadline).await.map_err(unavailable)?;
         issuers::version_1_from_metadata(&issuer.value, authority_tenant, tenant_id)
             .ok_or_else(|| unavailable(Unavailable::unusable("the version 1 issuer names no tenant")))
     }

@@ -59,8 +59,8 @@ const WAIT_WITHOUT_DOCUMENT: Duration = Duration::from_secs(10);
 /// How long to wait for another instance's fetch when only a newer document is wished for.
 const WAIT_FOR_NEWER: Duration = Duration::from_secs(2);
 
-/// How long a remote server waits for a document without which it can judge no token. Its clients get 503, and the next
-/// of them asks again.
+/// How long a remote server waits for the documents without which it can judge no token, all of them together. Its clients
+/// get 503, and the next of them asks again.
 const COLD_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Pause between two looks at the store while waiting.
@@ -136,6 +136,23 @@ pub(super) enum Demand {
     NewerThan(u64),
     /// The same for something that the authority itself has just said, so that no stranger chose what is looked for.
     NewerThanForAuthority(u64),
+}
+
+/// Until when a call waits for documents that it cannot do without, by the monotonic clock; always, if there is no end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline(Option<Duration>);
+
+impl Deadline {
+    /// For a call that begins to look for documents now.
+    pub(super) fn begin(env: &EntraWorld<'_>) -> Self {
+        let is_server = matches!(env.settings.mode, Mode::Remote(_));
+        Self(is_server.then(|| env.clock.monotonic() + COLD_PATIENCE))
+    }
+
+    /// What is left, if there is an end.
+    fn left(self, env: &EntraWorld<'_>) -> Option<Duration> {
+        self.0.map(|end| end.saturating_sub(env.clock.monotonic()))
+    }
 }
 
 /// There is no document.
@@ -304,10 +321,12 @@ impl<T> Slot<T> {
         name: DocumentName<'_>,
         parse: Parse<'_, T>,
         demand: Demand,
+        deadline: Deadline,
     ) -> Result<Rc<Fetched<T>>, Unavailable> {
         self.turn_to(name);
         let key = name.key();
-        let mut refresh = DocumentQuestion { slot: self, env, name, key: &key, parse, demand };
+        let wait = deadline.left(env).map_or(WAIT_WITHOUT_DOCUMENT, |left| left.min(WAIT_WITHOUT_DOCUMENT));
+        let mut refresh = DocumentQuestion { slot: self, env, name, key: &key, parse, demand, deadline, wait };
         // In a box, so that a call which finds the document in the instance is not as large as one that fetches it.
         let asked = Box::pin(once_with(&env.records, &name.kind.attempts(), &key, &mut refresh)).await;
         // What cannot be refreshed still serves for a while.
@@ -318,8 +337,9 @@ impl<T> Slot<T> {
     pub(super) async fn is_known(&self, env: &EntraWorld<'_>, name: DocumentName<'_>, parse: Parse<'_, T>) -> bool {
         self.turn_to(name);
         if self.usable(env.clock.now()).is_none() {
-            let key = name.key();
-            DocumentQuestion { slot: self, env, name, key: &key, parse, demand: Demand::Current }
+            let (key, demand, deadline) = (name.key(), Demand::Current, Deadline(None));
+            let wait = Duration::ZERO;
+            DocumentQuestion { slot: self, env, name, key: &key, parse, demand, deadline, wait }
                 .look_into_store()
                 .await;
         }
@@ -355,6 +375,9 @@ struct DocumentQuestion<'r, T> {
     key: &'r str,
     parse: Parse<'r, T>,
     demand: Demand,
+    deadline: Deadline,
+    /// How long to wait for another instance's fetch when there is no document at all.
+    wait: Duration,
 }
 
 impl<T> Question for DocumentQuestion<'_, T> {
@@ -367,7 +390,7 @@ impl<T> Question for DocumentQuestion<'_, T> {
             (Demand::Current, Some(_)) => Duration::ZERO,
             // Another instance's fetch tells as much as this one's.
             (Demand::Anew | Demand::NewerThan(_) | Demand::NewerThanForAuthority(_), Some(_)) => WAIT_FOR_NEWER,
-            (_, None) => WAIT_WITHOUT_DOCUMENT,
+            (_, None) => self.wait,
         };
         Policy {
             lease: Duration::from_secs(LEASE_SECONDS),
@@ -401,6 +424,12 @@ impl<T> Question for DocumentQuestion<'_, T> {
                         return Ok(Some(current));
                     }
                 }
+                // The documents before this one have taken all the time. The next call finds them, and asks for this one.
+                let late = self.deadline.left(self.env).is_some_and(|left| left.is_zero());
+                if late && self.slot.usable(now).is_none() {
+                    let reason = "no time is left to ask for it".to_owned();
+                    return Err(Unavailable { reason, fault: AuthorityFault::NotAsked });
+                }
                 // Absolute differences: a clock that is set back must not make the pause longer.
                 let pause = self.pause_seconds();
                 match self.slot.attempted_at.get().filter(|at| now.abs_diff(*at) < pause) {
@@ -420,8 +449,10 @@ impl<T> Question for DocumentQuestion<'_, T> {
     async fn ask(&mut self) -> Result<Asked<Rc<Fetched<T>>>, Unavailable> {
         let Self { slot, env, name, .. } = *self;
         slot.attempted_at.set(Some(env.clock.now()));
+        // What is there serves meanwhile.
         let cold = slot.usable(env.clock.now()).is_none();
-        let result = download(env, name.url, cold).await.and_then(|(body, fresh_seconds)| {
+        let patience = if cold { self.deadline.left(env) } else { None };
+        let result = download(env, name.url, patience).await.and_then(|(body, fresh_seconds)| {
             let invalid = |reason| ("document-invalid", Unavailable::unusable(reason));
             (self.parse)(&body).map(|value| (body, fresh_seconds, value)).map_err(invalid)
         });
@@ -512,15 +543,18 @@ impl<T> DocumentQuestion<'_, T> {
     }
 }
 
-/// The body and for how many seconds it is fresh; or the reason, as code and as text. `cold`: there is no document that
-/// serves meanwhile.
-async fn download(env: &EntraWorld<'_>, url: &str, cold: bool) -> Result<(Vec<u8>, u64), (&'static str, Unavailable)> {
+/// The body and for how many seconds it is fresh; or the reason, as code and as text.
+async fn download(
+    env: &EntraWorld<'_>,
+    url: &str,
+    patience: Option<Duration>,
+) -> Result<(Vec<u8>, u64), (&'static str, Unavailable)> {
     let mut request = http::Request::get(url)
         .header(http::header::ACCEPT, "application/json")
         .body(Vec::new())
         .map_err(|error| ("url-invalid", Unavailable::unusable(error.to_string())))?;
-    if cold && matches!(env.settings.mode, Mode::Remote(_)) {
-        request.extensions_mut().insert(Patience(COLD_PATIENCE));
+    if let Some(patience) = patience {
+        request.extensions_mut().insert(Patience(patience));
     }
     let response = env.http.send(request).await.map_err(|error| {
         let code = match &error {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::lab::{
     Authorize, CONTOSO, FABRIKAM, LOCAL, PASSWORD, REDIRECT, REMOTE, TASKS, VERIFIER, app, claims as claims_of,
 };
+use crate::support::patience::until;
 use crate::support::remote::{ALICE, Answer, BOB, Fleet, PUBLIC_URL, RESOURCE, call_request};
 
 /// The scope that the server names.
@@ -292,6 +293,37 @@ async fn an_expired_token_is_told_so() {
     assert_eq!(answer.status, 401);
     assert!(answer.header("www-authenticate").contains("\"the access token has expired\""));
     assert_eq!(refusals(&fleet), ["expired"]);
+}
+
+#[tokio::test]
+async fn a_server_without_keys_waits_four_seconds_for_the_metadata_and_the_keys_together() {
+    let fleet = fleet(TokenMode::Bearer).await;
+    let (token, control) = (token(&fleet, ALICE).await, fleet.control());
+    let asked = || (control.request_count(Endpoint::OpenidConfiguration), control.request_count(Endpoint::Keys));
+    let before = asked();
+    control.inject(Fault::on(Endpoint::OpenidConfiguration).delay_ms(3_500));
+    // By the clock of the server, the metadata takes all the time that there is for both.
+    let four_seconds_pass = async {
+        until(|| asked().0 > before.0).await.expect("the metadata is asked for");
+        fleet.advance(4);
+    };
+    let (answer, ()) = tokio::join!(fleet.call(&token), four_seconds_pass);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+    assert_eq!(asked(), (before.0 + 1, before.1), "the keys are not asked for");
+    assert_eq!(fleet.call(&token).await.status, 200);
+    assert_eq!(asked(), (before.0 + 1, before.1 + 1));
+}
+
+#[tokio::test]
+async fn a_server_whose_keys_do_not_arrive_answers_503() {
+    let fleet = fleet(TokenMode::Bearer).await;
+    let token = token(&fleet, ALICE).await;
+    fleet.control().inject(Fault::on(Endpoint::Keys).delay_ms(600_000));
+    let answer = fleet.call(&token).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+    // The limit between two questions is by the clock of the server.
+    fleet.advance(5);
+    assert_eq!(fleet.call(&token).await.status, 200);
 }
 
 #[tokio::test]

@@ -549,6 +549,29 @@ fn a_server_without_any_keys_does_not_wait_long_for_them() {
     }
 }
 
+#[test]
+fn the_metadata_and_the_keys_share_the_patience_of_a_server_that_has_neither() {
+    // Seconds that the metadata takes, what is left for the keys, and whether the token is judged.
+    for (seconds, left, judged) in [(3, Some(1), true), (4, None, false)] {
+        let mut authority = FakeAuthority::new();
+        authority.env = authority.world.entra_remote();
+        change(&mut authority.env, |settings| settings.token.audiences = vec![CLIENT.to_owned()]);
+        let (world, metadata) = (authority.world.clone(), authority.documents.borrow()[0].1.clone());
+        authority.world.once(move |_| {
+            world.advance(Duration::from_secs(seconds));
+            Ok(metadata.clone())
+        });
+        let verdict = validate(&authority, &token_for_client());
+        assert_eq!(verdict.is_ok(), judged, "{verdict:?}");
+        let patience = |seconds| Some(Patience(Duration::from_secs(seconds)));
+        let asked: Vec<_> = [Some(4), left].into_iter().flatten().map(patience).collect();
+        assert_eq!(patiences(&authority), asked);
+        // The next call has the metadata, and all the time for the keys.
+        validate(&authority, &token_for_client()).unwrap();
+        assert_eq!(patiences(&authority).get(1), Some(&patience(left.unwrap_or(4))));
+    }
+}
+
 fn token_for_client() -> String {
     sign(&header("RS256", "rsa"), &with(user_claims(), json!({ "exp": START + 48 * HOUR })), &TestKey::named("rsa"))
 }
