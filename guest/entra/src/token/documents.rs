@@ -449,9 +449,9 @@ impl<T> Question for DocumentQuestion<'_, T> {
     async fn ask(&mut self) -> Result<Asked<Rc<Fetched<T>>>, Unavailable> {
         let Self { slot, env, name, .. } = *self;
         slot.attempted_at.set(Some(env.clock.now()));
-        // What is there serves meanwhile.
-        let cold = slot.usable(env.clock.now()).is_none();
-        let patience = if cold { self.deadline.left(env) } else { None };
+        // A refresh may take its time, because what is there serves meanwhile. A caller waits for anything else.
+        let awaited = self.demand == Demand::Anew || slot.usable(env.clock.now()).is_none();
+        let patience = if awaited { self.deadline.left(env) } else { None };
         let result = download(env, name.url, patience).await.and_then(|(body, fresh_seconds)| {
             let invalid = |reason| ("document-invalid", Unavailable::unusable(reason));
             (self.parse)(&body).map(|value| (body, fresh_seconds, value)).map_err(invalid)
