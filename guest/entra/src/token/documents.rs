@@ -449,7 +449,7 @@ impl<T> Question for DocumentQuestion<'_, T> {
     async fn ask(&mut self) -> Result<Asked<Rc<Fetched<T>>>, Unavailable> {
         let Self { slot, env, name, .. } = *self;
         slot.attempted_at.set(Some(env.clock.now()));
-        // A refresh may take its time, because what is there serves meanwhile. A caller waits for anything else.
+        // What is there serves meanwhile, and may do so for long; but not a call that wants to know the time.
         let awaited = self.demand == Demand::Anew || slot.usable(env.clock.now()).is_none();
         let patience = if awaited { self.deadline.left(env) } else { None };
         let result = download(env, name.url, patience).await.and_then(|(body, fresh_seconds)| {

@@ -1,5 +1,7 @@
 //! Keys rotate, their endpoint fails or lies, and strangers ask for keys that do not exist.
 
+use std::time::Duration;
+
 use entra_mcp_emulator::{Endpoint, Fault, Rotation};
 use entra_mcp_plugin::token_validator::TokenErrorCategory;
 
@@ -70,6 +72,26 @@ async fn an_outage_is_survived_for_48_hours_and_reported() {
     validator.lab.control().clear_faults();
     validator.advance(31);
     validator.validate(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_or_stands_still_after_the_start_is_named() {
+    for set_back in [true, false] {
+        let validator = Validator::new().await;
+        validator.validate(&validator.token("before")).await.unwrap();
+        validator.advance(HOUR);
+        if set_back {
+            // The wall clock only: the monotonic one goes on.
+            validator.clock.set_back(Duration::from_secs(600));
+        } else {
+            // The machine sleeps, and both of its clocks stand still.
+            validator.lab.advance(600);
+        }
+        let early = validator.validate(&validator.token("after")).await.unwrap_err();
+        assert_eq!((early.code.as_str(), early.number("ahead-seconds")), ("not-yet-valid", Some(600)));
+        assert_eq!(early.number("clock-behind-seconds"), Some(600));
+        assert_eq!(validator.key_requests(), 2);
+    }
 }
 
 #[tokio::test]
