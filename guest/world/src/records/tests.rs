@@ -142,6 +142,29 @@ fn a_malformed_record_that_counts_as_absent_can_be_written_anew() {
 }
 
 #[test]
+fn a_record_that_the_store_cannot_open_is_replaced_only_where_the_namespace_says_so() {
+    for (namespace, expected) in [
+        (NOTES.absent_if_malformed(), Err(StoreError::Unreadable)),
+        (NOTES.absent_if_unreadable(), Err(StoreError::Unreadable)),
+        (NOTES.replaced_if_unreadable(), Ok(())),
+    ] {
+        let world = Simulation::default();
+        world.plant("note/a", b"no note", None);
+        world.damage("note/a");
+        assert_eq!(run(world.records().get(&NOTES.replaced_if_unreadable(), "a")).unwrap(), Ok(None));
+        let left = run(world.records().update(&NOTES.replaced_if_unreadable(), "a", |_| Next::Leave(())));
+        assert_eq!((left.unwrap(), world.peek("note/a").as_deref()), (Ok(()), Some(&b"no note"[..])));
+        let written = run(world.records().update(&namespace, "a", |found| {
+            assert_eq!(found, None);
+            Next::Write(note("one"), ())
+        }));
+        assert_eq!(written.unwrap(), expected);
+        let found = run(world.records().get(&NOTES, "a")).unwrap();
+        assert_eq!(found, expected.map(|()| Some(note("one"))));
+    }
+}
+
+#[test]
 fn a_change_is_tried_again_until_the_record_is_as_it_was_read() {
     let world = Simulation::default();
     let tries = Cell::new(0);
