@@ -315,6 +315,22 @@ fn a_refresh_that_cannot_be_recorded_holds_up_no_call() {
     assert_eq!(world.elapsed(), Duration::ZERO);
 }
 
+#[test]
+fn a_refresh_that_the_store_does_not_keep_is_used_all_the_same() {
+    for lifetime in [0, 100] {
+        let (world, env) = signed_in(lifetime);
+        let store = world.clone();
+        world.once(move |_| {
+            store.break_store(0);
+            Ok(testing::json(200, &fresh_tokens(2)))
+        });
+        assert_eq!(token(&env), "access-2", "{lifetime}");
+        assert!(world.heal_store(), "{lifetime}");
+        let stored = run(accounts::tokens(&env, "o.t")).unwrap();
+        assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-1", "{lifetime}");
+    }
+}
+
 /// What another call stores while this one's refresh is under way.
 fn meanwhile(env: &EntraWorld<'_>, number: u32) {
     let tokens = TokenSet {
