@@ -285,6 +285,30 @@ fn a_lease_is_one_calls_until_it_is_released_or_runs_out() {
 }
 
 #[test]
+fn a_lease_is_taken_over_by_one_call_after_its_holder_had_time() {
+    const LEASES: Namespace<Holder> = Namespace::leases(Partition::Store, "lease");
+    let world = Simulation::default();
+    let records = world.records();
+    let (time, patience) = (Duration::from_secs(70), Duration::from_secs(10));
+    let take_over = || run(records.take_over(&LEASES, "a", time, patience)).unwrap().unwrap();
+    assert!(take_over().is_none(), "there is none");
+    let first = run(records.lease(&LEASES, "a", time)).unwrap().unwrap().unwrap();
+    world.advance(Duration::from_secs(9));
+    assert!(take_over().is_none());
+    world.advance(Duration::from_secs(1));
+    let second = take_over().unwrap();
+    assert!(take_over().is_none(), "the second one has just begun");
+    assert_eq!(world.ttl("lease/a"), Some(time));
+    run(first.release()).unwrap();
+    assert!(run(records.lease(&LEASES, "a", time)).unwrap().unwrap().is_none(), "it is the second one's");
+    run(second.release()).unwrap();
+    assert!(take_over().is_none(), "it was given back");
+    // An earlier version does not say since when.
+    world.plant("lease/a", b"earlier", None);
+    assert!(take_over().is_some());
+}
+
+#[test]
 fn a_record_that_is_made_on_first_use_is_the_same_for_all() {
     let world = Simulation::default();
     let records = world.records();
