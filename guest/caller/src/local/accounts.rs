@@ -168,7 +168,9 @@ pub(crate) fn listed(accounts: &[Account]) -> String {
         name => format!("{name} ({})", account.home_account_id).trim_start().to_owned(),
     });
     let more = accounts.len().saturating_sub(MAX_LISTED);
-    shown.chain((more > 0).then(|| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
+    let shown: Vec<String> = shown.chain((more > 0).then(|| format!("and {more} more"))).collect();
+    // A terminal may show it.
+    shown.join(", ").replace(char::is_control, " ")
 }
 
 /// Which account the person means is open: several are signed in, none is configured, and none was chosen that is still

@@ -440,6 +440,12 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
 }
 
 #[test]
+fn the_names_in_an_error_cannot_steer_a_terminal() {
+    let hostile = Account { username: "a\u{1b}[2J\r\nb\u{9b}".to_owned(), ..account() };
+    assert_eq!(accounts::listed(&[hostile, account()]), "a [2J  b , alice@contoso.example");
+}
+
+#[test]
 fn a_user_name_that_two_accounts_share_chooses_neither() {
     let (world, env) = signed_in(3600);
     let person = person(&world, &env);
