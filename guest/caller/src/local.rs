@@ -91,7 +91,7 @@ pub enum SignInError {
     #[error("{0}")]
     Broker(BrokerError),
     /// The secret store failed.
-    #[error(transparent)]
+    #[error("{}", of_store(.0))]
     Store(#[from] StoreError),
     /// The security event could not be recorded.
     #[error(transparent)]
@@ -143,6 +143,18 @@ fn contradicted(contradiction: &Contradiction) -> &'static str {
         Contradiction::Client => "the identity broker gave a token of another application",
         Contradiction::Account => "the identity broker gave a token of another account",
         Contradiction::Resource => "the identity broker gave a token for another service",
+    }
+}
+
+/// What helps against a damaged record: the next sign-in replaces it.
+const DAMAGED: &str = "a record of a sign-in is damaged (`entra-mcp store check` counts such records): sign in again with \
+                       `entra-mcp login`, which replaces it";
+
+/// A failure of the store, in words.
+fn of_store(error: &StoreError) -> String {
+    match error {
+        StoreError::Unreadable => DAMAGED.to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -232,6 +244,7 @@ impl SignInError {
             Self::ClientGone => "client-gone".to_owned(),
             Self::NoBrowser(_) => "no-browser".to_owned(),
             Self::Broker(_) => "broker".to_owned(),
+            Self::Store(StoreError::Unreadable) => "store-damaged".to_owned(),
             Self::Store(_) => "store".to_owned(),
             Self::Unrecorded(_) => "audit".to_owned(),
         }

@@ -9,8 +9,8 @@
 //! How long a lease lasts, how long a call waits and what it does then is a [`Policy`].
 //!
 //! Threat: a caller repeats itself, or many call at once, and a flood of calls becomes a flood of requests at a service
-//! that counts them for everyone. And: the call that asks is cancelled in the middle. Then its lease runs out, and one of
-//! those that wait asks in its place.
+//! that counts them for everyone. And: the call that asks is cancelled in the middle. Then its lease or
+//! the patience of the others runs out, and one of those that wait asks in its place.
 
 mod cached;
 mod turn;
@@ -53,7 +53,8 @@ pub struct Policy {
 /// What a call does that has waited for longer than its patience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Impatient {
-    /// Asks for itself: two questions do no harm.
+    /// Takes the lease over from a call that has held it for as long, and asks; the others wait for it. A call that has waited
+    /// twice as long asks in any case: two questions do no harm.
     Asks,
     /// Gives up, see [`Question::instead`].
     GivesUp,
@@ -99,7 +100,7 @@ impl Policy {
     pub const REFRESH: Self = Self {
         // Longer than a slow refresh takes.
         lease: Duration::from_secs(70),
-        // A call of a person does not wait longer. Two refreshes do no harm.
+        // A person's call waits so long for one holder of the lease, and twice as long for all of them.
         patience: Duration::from_secs(10),
         impatient: Impatient::Asks,
         ..Self::ANSWER
@@ -180,9 +181,16 @@ pub async fn once_with<Q: Question>(
                 Claim::TooSoon { attempted_at } => return question.instead(NotAsked::TooSoon { attempted_at }).await,
                 Claim::AnotherCalls => {}
             }
-            if records.clock().monotonic().saturating_sub(began) >= policy.patience {
+            let waited = records.clock().monotonic().saturating_sub(began);
+            if waited >= policy.patience {
                 match policy.impatient {
-                    Impatient::Asks => break None,
+                    Impatient::Asks if waited >= policy.patience * 2 => break None,
+                    Impatient::Asks => match turn::take_over(records, leases, key, &policy).await {
+                        Ok(Some(turn)) => break Some(turn),
+                        // Another call has just begun to ask.
+                        Ok(None) => {}
+                        Err(_) => break None,
+                    },
                     Impatient::GivesUp => return question.instead(NotAsked::Impatient).await,
                 }
             }

@@ -238,11 +238,18 @@ impl<'w> Records<'w> {
     ) -> Result<R, StoreError> {
         let raw_key = self.raw_key(namespace, key);
         for _ in 0..MAX_SWAPS {
-            let found = self.load(namespace.tolerance, &raw_key).await?;
+            let found = self.store.get(&raw_key).await;
+            let is_damaged = matches!(found, Err(StoreError::Unreadable));
+            let found = tolerate(namespace.tolerance, found)?;
             let current = found.as_ref().map_or(Ok(None), |bytes| namespace.decode(bytes.reveal()))?;
             match change(current).await {
                 Next::Leave(result) => return Ok(result),
                 Next::Write(value, result) => {
+                    // No store swaps a record that it cannot open. One that another call has just written in its place may
+                    // go with it: then that sign-in is repeated.
+                    if is_damaged && namespace.tolerance == Tolerance::Replaced {
+                        self.store.delete(&raw_key).await?;
+                    }
                     if self.swap(namespace, &raw_key, found.as_ref(), &value).await?.is_some() {
                         return Ok(result);
                     }
@@ -277,7 +284,7 @@ fn tolerate(
     found: Result<Option<Secret<Vec<u8>>>, StoreError>,
 ) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
     match found {
-        Err(StoreError::Unreadable) if tolerance == Tolerance::Unreadable => Ok(None),
+        Err(StoreError::Unreadable) if matches!(tolerance, Tolerance::Unreadable | Tolerance::Replaced) => Ok(None),
         found => found,
     }
 }

@@ -22,7 +22,7 @@ pub use provided_tools::{CalledTool, provided_tool};
 pub use settings::*;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -80,6 +80,8 @@ struct Fakes {
     fallback: RefCell<Option<Responder>>,
     sent: RefCell<Vec<http::Request<Vec<u8>>>>,
     records: RefCell<HashMap<String, StoredValue>>,
+    /// The names of records that the store cannot open.
+    unreadable: RefCell<HashSet<String>>,
     /// Operations of the store so far.
     operations: Cell<usize>,
     /// The operation that fails, and whether all later ones do as well.
@@ -301,6 +303,16 @@ impl World {
         names
     }
 
+    /// Makes a record one that the store cannot open, until it is written or deleted.
+    pub fn damage(&self, key: &str) {
+        self.0.unreadable.borrow_mut().insert(key.to_owned());
+    }
+
+    /// Refuses a record that the store cannot open.
+    fn open(&self, key: &str) -> Result<(), StoreError> {
+        if self.0.unreadable.borrow().contains(key) { Err(StoreError::Unreadable) } else { Ok(()) }
+    }
+
     /// How many operations of the store there were.
     pub fn store_operations(&self) -> usize {
         self.0.operations.get()
@@ -349,6 +361,7 @@ impl World {
 
     fn write(&self, key: &str, value: &[u8], ttl: Option<Duration>) {
         let expires = ttl.map(|ttl| self.now() + ttl.as_secs());
+        self.0.unreadable.borrow_mut().remove(key);
         self.0.records.borrow_mut().insert(key.to_owned(), (value.to_vec(), expires));
     }
 

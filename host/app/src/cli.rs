@@ -174,7 +174,7 @@ enum Command {
     },
     /// Sign a person in, so that the server starts silently
     #[command(after_help = "Examples:\n  entra-mcp login\n  entra-mcp login --sign-in device-code\n  entra-mcp login \
-        --account meganb@contoso.com")]
+        --account meganb@contoso.com\n  entra-mcp login --tenant contoso.com")]
     Login {
         #[command(flatten)]
         settings: Layer,
@@ -190,7 +190,10 @@ enum Command {
         settings: Layer,
     },
     /// List the accounts that are signed in
-    #[command(after_help = "Examples:\n  entra-mcp accounts\n  entra-mcp accounts --json")]
+    #[command(
+        after_help = "Each tenant, cloud and application has a list of its own: this is the one of the configured \
+        tenant.\n\nExamples:\n  entra-mcp accounts\n  entra-mcp accounts --tenant contoso.com\n  entra-mcp accounts --json"
+    )]
     Accounts {
         /// Print JSON
         #[arg(long)]

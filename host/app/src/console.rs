@@ -37,6 +37,13 @@ pub(crate) fn notice(line: &str) {
     error_output().push(format!("{line}\n").as_bytes());
 }
 
+/// Text that others have chosen, such as the name of a person, as a part of a line: it must not control the terminal, begin
+/// another line, or turn the direction of what follows.
+pub(crate) fn harmless(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
+}
+
 /// Waits until everything is written to standard error, or until it seems that no process reads it.
 pub(crate) fn flush() {
     error_output().flush(LAST_WRITES);

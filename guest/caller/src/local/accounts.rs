@@ -69,6 +69,21 @@ impl From<&ValidatedIdToken> for Account {
     }
 }
 
+impl Account {
+    /// What its id says of an account: all that is known of it if the list is damaged.
+    fn of_id(home_account_id: &str) -> Option<Self> {
+        let (object_id, tenant_id) = home_account_id.split_once('.')?;
+        let is_id = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (is_id(object_id) && is_id(tenant_id)).then(|| Self {
+            home_account_id: home_account_id.to_owned(),
+            username: String::new(),
+            name: String::new(),
+            tenant_id: tenant_id.to_owned(),
+            object_id: object_id.to_owned(),
+        })
+    }
+}
+
 /// The tokens of one account.
 #[derive(Default, Serialize, Deserialize)]
 pub struct AccountTokens {
@@ -124,6 +139,9 @@ pub(super) struct CachedProfile {
 const ACCOUNTS: Namespace<Vec<Account>> = Namespace::json(Partition::Application, "list", Ttl::Kept);
 /// Their tokens, by home account id.
 const TOKENS: Namespace<AccountTokens> = Namespace::json(Partition::Application, "tokens", Ttl::Kept);
+/// The same for a sign-in and a sign-out, which replace what is damaged: else it would lock the accounts out.
+const REPLACED_ACCOUNTS: Namespace<Vec<Account>> = ACCOUNTS.replaced_if_unreadable();
+const REPLACED_TOKENS: Namespace<AccountTokens> = TOKENS.replaced_if_unreadable();
 /// Their profiles, by home account id.
 pub(super) const PROFILES: Namespace<CachedProfile> =
     Namespace::json(Partition::Application, "profile", Ttl::Kept).absent_if_malformed();
@@ -150,7 +168,9 @@ pub(crate) fn listed(accounts: &[Account]) -> String {
         name => format!("{name} ({})", account.home_account_id).trim_start().to_owned(),
     });
     let more = accounts.len().saturating_sub(MAX_LISTED);
-    shown.chain((more > 0).then(|| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
+    let shown: Vec<String> = shown.chain((more > 0).then(|| format!("and {more} more"))).collect();
+    // A terminal may show it.
+    shown.join(", ").replace(char::is_control, " ")
 }
 
 /// Which account the person means is open: several are signed in, none is configured, and none was chosen that is still
@@ -235,7 +255,7 @@ pub async fn save_from(
     from: Source<'_>,
 ) -> Result<(), StoreError> {
     let now = env.clock.now();
-    let taken_in = env.records.update(&TOKENS, &account.home_account_id, |stored| {
+    let taken_in = env.records.update(&REPLACED_TOKENS, &account.home_account_id, |stored| {
         let mut stored = stored.unwrap_or_default();
         stored.by_broker = from.by_broker;
         if from.by_broker {
@@ -248,7 +268,7 @@ pub async fn save_from(
         Next::Write(stored, ())
     });
     taken_in.await?;
-    let listed = env.records.update(&ACCOUNTS, (), |accounts| {
+    let listed = env.records.update(&REPLACED_ACCOUNTS, (), |accounts| {
         let mut accounts = accounts.unwrap_or_default();
         match accounts.iter_mut().find(|known| known.home_account_id == account.home_account_id) {
             Some(known) => *known = account.clone(),
@@ -367,11 +387,11 @@ pub async fn forget_refresh_token(
     forgotten.await
 }
 
-/// Forgets an account and its tokens.
+/// Forgets an account and its tokens, and a list that is damaged.
 pub async fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
     env.records.delete(&TOKENS, home_account_id).await?;
     env.records.delete(&PROFILES, home_account_id).await?;
-    let listed = env.records.update(&ACCOUNTS, (), |accounts| {
+    let listed = env.records.update(&REPLACED_ACCOUNTS, (), |accounts| {
         let mut accounts = accounts.unwrap_or_default();
         accounts.retain(|account| account.home_account_id != home_account_id);
         Next::Write(accounts, ())
@@ -379,20 +399,29 @@ pub async fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), S
     listed.await
 }
 
-/// The page of Entra ID that ends the person's session in the browser, for a signed-in account.
+/// The page of Entra ID that ends the person's session in the browser, for a signed-in account, or for one that is named by
+/// its id while the list is damaged.
 pub async fn sign_out_url(
     env: &EntraWorld<'_>,
     home_account_id: &str,
     redirect_uri: Option<&str>,
 ) -> Result<String, SignInError> {
     let account = signed_in(env, home_account_id).await?;
-    let hint = tokens(env, home_account_id).await?.login_hint;
+    // Without the hint, the page asks the person which account to sign out.
+    let tokens = env.records.get(&TOKENS.absent_if_unreadable(), home_account_id).await?;
+    let hint = tokens.and_then(|tokens| tokens.login_hint);
     Ok(sign_out::url(env, &account.tenant_id, hint.as_deref(), redirect_uri)?)
 }
 
+/// A signed-in account. While the list is damaged, every account may be one.
 async fn signed_in(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Account, SignInError> {
-    let mut accounts = list(env).await?.into_iter();
-    accounts.find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
+    let accounts = match list(env).await {
+        Err(StoreError::Unreadable) => {
+            return Account::of_id(home_account_id).ok_or(SignInError::Store(StoreError::Unreadable));
+        }
+        accounts => accounts?,
+    };
+    accounts.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
         SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
     })
 }

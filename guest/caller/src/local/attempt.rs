@@ -194,7 +194,7 @@ pub enum SignInTurn {
 
 /// Decides, in one atomic step, which part a call plays. `me` is unguessable and fresh.
 pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<SignInTurn, StoreError> {
-    let tolerant = CURRENT.absent_if_malformed();
+    let tolerant = CURRENT.replaced_if_unreadable();
     let turn = env.records.update_with(&tolerant, (), async |current: Option<Current>| {
         let now = env.clock.now();
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
@@ -238,7 +238,7 @@ pub async fn abandon(env: &EntraWorld<'_>, me: &str) -> Result<(), StoreError> {
 /// Ends what the calls of this process lead: the process is about to end, so the next call of another one begins anew.
 /// `is_ours` says whether an attempt waits for an answer that only this process can receive.
 pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) -> bool) -> Result<(), StoreError> {
-    let tolerant = CURRENT.absent_if_malformed();
+    let tolerant = CURRENT.replaced_if_unreadable();
     let Some(current) = env.records.get(&tolerant, ()).await? else { return Ok(()) };
     if current.outcome.is_some() {
         return Ok(());
@@ -259,7 +259,7 @@ pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) 
 
 /// Changes the record if `me` still leads; whether it did.
 pub async fn as_leader(env: &EntraWorld<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
-    let tolerant = CURRENT.absent_if_malformed();
+    let tolerant = CURRENT.replaced_if_unreadable();
     let Some(Stored { value: mut current, version }) = env.records.read(&tolerant, ()).await? else {
         return Ok(false);
     };

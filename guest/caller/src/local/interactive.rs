@@ -11,7 +11,7 @@ use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
 use entra::token;
-use world::{BodyOnce, LoopbackListener, Page, UserAgent, UserAgentError};
+use world::{BodyOnce, LoopbackListener, Page, StoreError, UserAgent, UserAgentError};
 
 use super::accounts::{self, Account};
 use super::attempt::{self, BUSY, Current, Ended, Instruction, SIGN_OF_LIFE, SignInAttempt, SignInGrant, SignInTurn};
@@ -110,7 +110,11 @@ async fn signed_in_meanwhile(
     let Ok(account) = accounts::choose(person, None).await else {
         return Ok(None);
     };
-    let tokens = accounts::tokens(&person.entra, &account.home_account_id).await?;
+    let tokens = match accounts::tokens(&person.entra, &account.home_account_id).await {
+        // The sign-in replaces them.
+        Err(StoreError::Unreadable) => return Ok(None),
+        tokens => tokens?,
+    };
     let has_session = tokens.refresh_token.is_some() || tokens.by_broker;
     Ok((has_session && request.claims.is_none()).then_some(account))
 }

@@ -157,7 +157,7 @@ impl Question for TokenQuestion<'_> {
         Err(self.session_has_ended())
     }
 
-    /// Uses the refresh token, and stores what comes back.
+    /// Uses the refresh token, and stores what comes back, if the store takes it.
     async fn ask(&mut self) -> Result<Asked<AccessToken>, SignInError> {
         let Self { env, account, scopes, challenge, is_call, .. } = *self;
         let id = &account.home_account_id;
@@ -169,12 +169,10 @@ impl Question for TokenQuestion<'_> {
         match refresh::refresh(env, used, scopes, claims).await {
             Ok(set) => {
                 env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
-                let put = accounts::put_refreshed(env, id, scopes, used, &set, is_call).await;
+                // What cannot be kept is good all the same. The next call refreshes with the token that was used now.
+                let _ = accounts::put_refreshed(env, id, scopes, used, &set, is_call).await;
                 let TokenSet { access_token, expires_at, .. } = set;
-                match put {
-                    Ok(()) => Ok(Asked::Answer(self.token(access_token, expires_at))),
-                    Err(error) => self.still_good(error.into()),
-                }
+                Ok(Asked::Answer(self.token(access_token, expires_at)))
             }
             // Consent to one permission is missing, or an API wants more of the person. The session is good for all others:
             // its refresh token stays. So it does where no call has asked.
@@ -245,7 +243,8 @@ impl TokenQuestion<'_> {
         let error = match judged {
             Ok(judged) => {
                 env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
-                accounts::put_from_broker(env, id, scopes, &judged.tokens, self.is_call).await?;
+                // What cannot be kept is good all the same.
+                let _ = accounts::put_from_broker(env, id, scopes, &judged.tokens, self.is_call).await;
                 let TokenSet { access_token, expires_at, .. } = judged.tokens;
                 return Ok(Asked::Answer(self.token(access_token, expires_at)));
             }

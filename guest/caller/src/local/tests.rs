@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use base::Secret;
 use base::audit::Outcome;
-use base::settings::LocalSettings;
+use base::settings::{LocalSettings, Settings};
 use entra::EntraWorld;
 use entra::graph::GraphChallenge;
 use entra::oauth::{OAuthError, TokenSet};
 use entra::testing::{EntraWorlds as _, change};
 use serde_json::{Value, json};
 use world::testing::{World, forever, local_settings, run};
-use world::{Unrecorded, testing};
+use world::{StoreError, Unrecorded, testing};
 
 use super::accounts::{self, Account};
 use super::silent::{self, AccessToken};
@@ -315,6 +315,22 @@ fn a_refresh_that_cannot_be_recorded_holds_up_no_call() {
     assert_eq!(world.elapsed(), Duration::ZERO);
 }
 
+#[test]
+fn a_refresh_that_the_store_does_not_keep_is_used_all_the_same() {
+    for lifetime in [0, 100] {
+        let (world, env) = signed_in(lifetime);
+        let store = world.clone();
+        world.once(move |_| {
+            store.break_store(0);
+            Ok(testing::json(200, &fresh_tokens(2)))
+        });
+        assert_eq!(token(&env), "access-2", "{lifetime}");
+        assert!(world.heal_store(), "{lifetime}");
+        let stored = run(accounts::tokens(&env, "o.t")).unwrap();
+        assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-1", "{lifetime}");
+    }
+}
+
 /// What another call stores while this one's refresh is under way.
 fn meanwhile(env: &EntraWorld<'_>, number: u32) {
     let tokens = TokenSet {
@@ -424,6 +440,12 @@ fn the_account_is_the_wanted_else_the_configured_else_the_only_one() {
 }
 
 #[test]
+fn the_names_in_an_error_cannot_steer_a_terminal() {
+    let hostile = Account { username: "a\u{1b}[2J\r\nb\u{9b}".to_owned(), ..account() };
+    assert_eq!(accounts::listed(&[hostile, account()]), "a [2J  b , alice@contoso.example");
+}
+
+#[test]
 fn a_user_name_that_two_accounts_share_chooses_neither() {
     let (world, env) = signed_in(3600);
     let person = person(&world, &env);
@@ -470,11 +492,78 @@ fn signing_out_forgets_the_account_its_tokens_and_no_other_account() {
     assert!(matches!(run(accounts::sign_out(&env, "o.t")), Err(SignInError::AccountSelection(_))));
 }
 
+/// Tokens of a sign-in that has just ended.
+fn of_sign_in(env: &EntraWorld<'_>, number: u32) -> TokenSet {
+    TokenSet {
+        access_token: Secret::new(format!("access-{number}")),
+        expires_at: env.clock.now() + 3600,
+        refresh_token: Some(Secret::new(format!("refresh-{number}"))),
+        id_token: None,
+    }
+}
+
 #[test]
-fn accounts_of_another_application_or_tenant_are_not_seen() {
-    let (_world, mut env) = signed_in(3600);
-    change(&mut env, |settings| settings.client_id = "another".to_owned());
-    assert!(run(accounts::list(&env)).unwrap().is_empty());
+fn a_sign_in_replaces_damaged_tokens_and_a_damaged_list() {
+    for name in ["tokens/o.t", "list"] {
+        let (world, env) = signed_in(3600);
+        world.damage(&world::testing::record(env.settings, name));
+        let error = run(accounts::choose(&of(&env), None)).err().or_else(|| acquire(&env).err()).unwrap();
+        assert_eq!(error.reason(), "store-damaged", "{name}");
+        let advice = "a record of a sign-in is damaged (`entra-mcp store check` counts such records): sign in again with \
+                      `entra-mcp login`, which replaces it";
+        assert_eq!(error.to_string(), advice, "{name}");
+        run(accounts::save(&env, &account(), &scopes(), of_sign_in(&env, 2))).unwrap();
+        assert_eq!(run(accounts::list(&env)).unwrap(), [account()], "{name}");
+        assert_eq!(token(&env), "access-2", "{name}");
+    }
+}
+
+#[test]
+fn an_account_whose_records_are_damaged_can_be_signed_out() {
+    for damaged in [&["tokens/o.t"][..], &["list"], &["tokens/o.t", "list"]] {
+        let (world, env) = signed_in(3600);
+        for name in damaged {
+            world.damage(&world::testing::record(env.settings, name));
+        }
+        let page = run(accounts::sign_out_url(&env, "o.t", None)).unwrap();
+        assert!(page.contains("/oauth2/v2.0/logout"), "{page}");
+        run(accounts::sign_out(&env, "o.t")).unwrap();
+        assert_eq!(world.audited().pop().unwrap().object_id.as_deref(), Some("o"));
+        assert!(run(accounts::list(&env)).unwrap().is_empty(), "{damaged:?}");
+        assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none(), "{damaged:?}");
+    }
+}
+
+#[test]
+fn without_the_list_only_an_id_names_an_account() {
+    let (world, env) = signed_in(3600);
+    world.damage(&world::testing::record(env.settings, "list"));
+    for name in ["alice@contoso.example", "o", "o.", ".t", "o.t/x"] {
+        let refused = run(accounts::sign_out(&env, name));
+        assert!(matches!(refused, Err(SignInError::Store(StoreError::Unreadable))), "{name}");
+    }
+    assert!(world.audited().is_empty());
+    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_some());
+}
+
+#[test]
+fn accounts_of_another_application_tenant_or_cloud_are_not_seen() {
+    let others: [fn(&mut Settings); 3] = [
+        |settings| "another".clone_into(&mut settings.client_id),
+        |settings| "another".clone_into(&mut settings.tenant),
+        |settings| "https://login.microsoftonline.us".clone_into(&mut settings.authority),
+    ];
+    for (number, other) in others.into_iter().enumerate() {
+        let (_world, mut env) = signed_in(3600);
+        let own = env;
+        change(&mut env, other);
+        assert!(run(accounts::list(&env)).unwrap().is_empty(), "{number}");
+        assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none(), "{number}");
+        run(accounts::save(&env, &account(), &scopes(), of_sign_in(&env, 2))).unwrap();
+        run(accounts::sign_out(&env, "o.t")).unwrap();
+        assert_eq!(run(accounts::list(&own)).unwrap(), [account()], "{number}");
+        assert_eq!(run(accounts::tokens(&own, "o.t")).unwrap().refresh_token.unwrap().reveal(), "refresh-1");
+    }
 }
 
 #[test]

@@ -84,6 +84,26 @@ pub(super) fn claim<'f, 'w: 'f, 'k: 'f>(
     })
 }
 
+/// Takes over the right to ask from a call that has had it for longer than a call waits.
+#[inline(never)]
+pub(super) fn take_over<'f, 'w: 'f, 'k: 'f>(
+    records: &'f Records<'w>,
+    leases: &'f Namespace<Holder>,
+    key: Key<'k>,
+    policy: &'f Policy,
+) -> BodyOnce<'f, Result<Option<Turn<'w, 'k>>, StoreError>> {
+    Box::pin(async move {
+        match policy.after {
+            After::Released => {
+                let lease = records.take_over(leases, key, policy.lease, policy.patience).await?;
+                Ok(lease.map(Turn::Leased))
+            }
+            // An attempt ends with its own time.
+            After::Attempted { .. } => Ok(None),
+        }
+    })
+}
+
 async fn claim_lease<'w, 'k>(
     records: &Records<'w>,
     leases: &Namespace<Holder>,

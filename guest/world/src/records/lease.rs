@@ -15,7 +15,7 @@ pub(crate) const RELEASED: &[u8] = b"released";
 /// How long that is kept: the shortest time that every store has. Nothing waits for its end.
 const RELEASED_FOR: Duration = Duration::from_secs(1);
 
-/// The call that holds a lease: a name that no other call has.
+/// The call that holds a lease: a name that no other call has, and since when it holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder(pub(super) String);
 
@@ -37,7 +37,7 @@ impl<'w> Records<'w> {
         time: Duration,
     ) -> Result<Option<Lease<'w>>, StoreError> {
         let raw_key = self.raw_key(namespace, key.into());
-        let holder = Holder(random_token(self.random));
+        let holder = self.new_holder();
         let mut taken = false;
         // None that was taken, or one that was given back.
         for free in [None, Some(RELEASED)] {
@@ -45,6 +45,39 @@ impl<'w> Records<'w> {
         }
         Ok(taken.then_some(Lease { records: *self, raw_key, holder }))
     }
+
+    /// Takes a lease over that another call has held for `patience` or longer: that call is gone, or slow. Of any number of
+    /// calls that do so at once, one gets it. None is left alone, nor one that was given back.
+    pub async fn take_over(
+        &self,
+        namespace: &Namespace<Holder>,
+        key: impl Into<Key<'_>>,
+        time: Duration,
+        patience: Duration,
+    ) -> Result<Option<Lease<'w>>, StoreError> {
+        let raw_key = self.raw_key(namespace, key.into());
+        let Some(found) = self.store.get(&raw_key).await? else { return Ok(None) };
+        let held = found.reveal().as_slice();
+        // Absolute differences: a clock that is set back must not make the wait longer.
+        let is_recent = |at| self.clock.now().abs_diff(at) < patience.as_secs();
+        if held == RELEASED || taken_at(held).is_some_and(is_recent) {
+            return Ok(None);
+        }
+        let holder = self.new_holder();
+        let taken = self.store.compare_and_swap(&raw_key, Some(held), holder.0.as_bytes(), Some(time)).await?;
+        Ok(taken.then_some(Lease { records: *self, raw_key, holder }))
+    }
+
+    /// A name for a call that takes a lease now.
+    fn new_holder(&self) -> Holder {
+        Holder(format!("{}.{}", random_token(self.random), self.clock.now()))
+    }
+}
+
+/// When the holder of this name took its lease. Unix time in seconds. The names of earlier versions do not say it.
+fn taken_at(holder: &[u8]) -> Option<u64> {
+    let (_, at) = std::str::from_utf8(holder).ok()?.rsplit_once('.')?;
+    at.parse().ok()
 }
 
 impl Lease<'_> {

@@ -40,6 +40,8 @@ pub(super) enum Tolerance {
     Malformed,
     /// Those as well that the store cannot open.
     Unreadable,
+    /// The same, and a change of such a record replaces it.
+    Replaced,
 }
 
 /// Records of one kind: where they are, what they hold, how long they live. A constant, mostly.
@@ -151,6 +153,13 @@ impl<T> Namespace<T> {
     /// this it is [`StoreError::Unreadable`].
     pub const fn absent_if_unreadable(mut self) -> Self {
         self.tolerance = Tolerance::Unreadable;
+        self
+    }
+
+    /// As [`absent_if_unreadable`](Self::absent_if_unreadable), and [`Records::update`](super::Records::update) writes in the
+    /// place of a record that the store cannot open. Only where what is lost with it can be had again, as by a sign-in.
+    pub const fn replaced_if_unreadable(mut self) -> Self {
+        self.tolerance = Tolerance::Replaced;
         self
     }
 

@@ -142,6 +142,29 @@ fn a_malformed_record_that_counts_as_absent_can_be_written_anew() {
 }
 
 #[test]
+fn a_record_that_the_store_cannot_open_is_replaced_only_where_the_namespace_says_so() {
+    for (namespace, expected) in [
+        (NOTES.absent_if_malformed(), Err(StoreError::Unreadable)),
+        (NOTES.absent_if_unreadable(), Err(StoreError::Unreadable)),
+        (NOTES.replaced_if_unreadable(), Ok(())),
+    ] {
+        let world = Simulation::default();
+        world.plant("note/a", b"no note", None);
+        world.damage("note/a");
+        assert_eq!(run(world.records().get(&NOTES.replaced_if_unreadable(), "a")).unwrap(), Ok(None));
+        let left = run(world.records().update(&NOTES.replaced_if_unreadable(), "a", |_| Next::Leave(())));
+        assert_eq!((left.unwrap(), world.peek("note/a").as_deref()), (Ok(()), Some(&b"no note"[..])));
+        let written = run(world.records().update(&namespace, "a", |found| {
+            assert_eq!(found, None);
+            Next::Write(note("one"), ())
+        }));
+        assert_eq!(written.unwrap(), expected);
+        let found = run(world.records().get(&NOTES, "a")).unwrap();
+        assert_eq!(found, expected.map(|()| Some(note("one"))));
+    }
+}
+
+#[test]
 fn a_change_is_tried_again_until_the_record_is_as_it_was_read() {
     let world = Simulation::default();
     let tries = Cell::new(0);
@@ -259,6 +282,30 @@ fn a_lease_is_one_calls_until_it_is_released_or_runs_out() {
     assert_eq!(world.now(), START + 10);
     world.advance(Duration::from_secs(1));
     assert_eq!(world.names(), [""; 0]);
+}
+
+#[test]
+fn a_lease_is_taken_over_by_one_call_after_its_holder_had_time() {
+    const LEASES: Namespace<Holder> = Namespace::leases(Partition::Store, "lease");
+    let world = Simulation::default();
+    let records = world.records();
+    let (time, patience) = (Duration::from_secs(70), Duration::from_secs(10));
+    let take_over = || run(records.take_over(&LEASES, "a", time, patience)).unwrap().unwrap();
+    assert!(take_over().is_none(), "there is none");
+    let first = run(records.lease(&LEASES, "a", time)).unwrap().unwrap().unwrap();
+    world.advance(Duration::from_secs(9));
+    assert!(take_over().is_none());
+    world.advance(Duration::from_secs(1));
+    let second = take_over().unwrap();
+    assert!(take_over().is_none(), "the second one has just begun");
+    assert_eq!(world.ttl("lease/a"), Some(time));
+    run(first.release()).unwrap();
+    assert!(run(records.lease(&LEASES, "a", time)).unwrap().unwrap().is_none(), "it is the second one's");
+    run(second.release()).unwrap();
+    assert!(take_over().is_none(), "it was given back");
+    // An earlier version does not say since when.
+    world.plant("lease/a", b"earlier", None);
+    assert!(take_over().is_some());
 }
 
 #[test]

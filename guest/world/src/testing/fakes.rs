@@ -31,6 +31,7 @@ impl Http for World {
 impl Store for World {
     async fn get(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         self.operate()?;
+        self.open(key)?;
         Ok(self.read(key))
     }
 
@@ -42,6 +43,7 @@ impl Store for World {
 
     async fn take(&self, key: &str) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         self.operate()?;
+        self.open(key)?;
         let found = self.read(key);
         self.0.records.borrow_mut().remove(key);
         Ok(found)
@@ -55,6 +57,7 @@ impl Store for World {
         ttl: Option<Duration>,
     ) -> Result<bool, StoreError> {
         self.operate()?;
+        self.open(key)?;
         if self.read(key).as_ref().map(|secret| secret.reveal().as_slice()) != expected {
             return Ok(false);
         }
@@ -64,6 +67,7 @@ impl Store for World {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.operate()?;
+        self.0.unreadable.borrow_mut().remove(key);
         self.0.records.borrow_mut().remove(key);
         Ok(())
     }

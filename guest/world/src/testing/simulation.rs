@@ -176,7 +176,7 @@ impl Simulation {
         self.0.unavailable.set(unavailable);
     }
 
-    /// Makes a record one that the store cannot open.
+    /// Makes a record one that the store cannot open, until it is deleted.
     pub fn damage(&self, key: &str) {
         self.0.unreadable.borrow_mut().push(key.to_owned());
     }
@@ -208,6 +208,9 @@ impl Simulation {
         if fails || self.0.unavailable.get() {
             self.note("the store fails");
             return Err(StoreError::Unavailable("out of order".to_owned()));
+        }
+        if name == "delete" {
+            self.0.unreadable.borrow_mut().retain(|damaged| damaged != key);
         }
         if self.0.unreadable.borrow().iter().any(|damaged| damaged == key) && !matches!(name, "put" | "delete") {
             return Err(StoreError::Unreadable);

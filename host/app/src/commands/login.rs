@@ -3,13 +3,13 @@
 use super::CommandError;
 use crate::composition::public_client;
 use crate::config::Config;
-use crate::console;
+use crate::console::{self, harmless};
 
 /// Signs a person in through the browser or a device code, and names the account.
 pub async fn run(config: &Config) -> Result<(), CommandError> {
     let plugin = public_client::builder(config).await?.build()?;
     let scopes = [config.settings.profile_scope()];
     let account = plugin.sign_in_interactive(&scopes, config.settings.sign_in.account.as_deref()).await?;
-    console::result(&format!("Signed in as {} ({}).", account.username, account.home_account_id));
+    console::result(&format!("Signed in as {} ({}).", harmless(&account.username), account.home_account_id));
     Ok(())
 }

@@ -5,42 +5,59 @@
 
 use entra_mcp_plugin::environment::SignInMethod;
 use entra_mcp_plugin::user_agent::UserAgent as _;
+use entra_mcp_plugin::{Error, Plugin};
 
+use super::account_list::named;
 use super::{CommandError, accounts};
 use crate::composition::public_client;
 use crate::config::Config;
-use crate::console;
+use crate::console::{self, harmless};
 
 /// Forgets all accounts, or the configured one, or the only one. Opens Entra ID's page for each of them, or says where it is.
 pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {
     let plugin = public_client::builder(config).await?.build()?;
-    let mut leaving = accounts(&plugin).await?;
-    if !all {
-        match &config.settings.sign_in.account {
-            Some(chosen) => {
-                leaving.retain(|account| account.home_account_id == *chosen || account.username == *chosen);
-                if leaving.is_empty() {
-                    return Err(CommandError::Usage(format!("the account {chosen:?} is not signed in")));
-                }
-            }
-            None if leaving.len() > 1 => {
-                let text = "several accounts are signed in: name one with --account, or pass --all";
-                return Err(CommandError::Usage(text.into()));
-            }
-            None => {}
+    let chosen = config.settings.sign_in.account.as_deref().filter(|_| !all);
+    let leaving = match (accounts(&plugin).await, chosen) {
+        // An id still names an account.
+        (Err(error), Some(id)) if is_damage(&error) => {
+            sign_out(&plugin, config, id, &harmless(id)).await?;
+            console::notice(&format!("entra-mcp: {LIST_DAMAGED}"));
+            return Ok(());
         }
+        (accounts, None) => accounts?,
+        (accounts, Some(chosen)) => vec![named(&accounts?, chosen)?.clone()],
+    };
+    if leaving.len() > 1 && !all {
+        let text = "several accounts are signed in: name one with --account, or pass --all";
+        return Err(CommandError::Usage(text.into()));
     }
     if leaving.is_empty() {
         console::result("No account is signed in.");
     }
     for account in leaving {
         let id = &account.home_account_id;
-        // The account has to be known for that.
-        let page = plugin.sign_out_url(id, config.post_logout_redirect_uri.as_deref()).await?;
-        plugin.sign_out(id).await?;
-        console::result(&format!("Signed out {} ({id}).", account.username));
-        end_in_browser(config, &page).await;
+        let told = format!("{} ({id})", harmless(&account.username));
+        sign_out(&plugin, config, id, &told).await?;
     }
+    Ok(())
+}
+
+/// What follows for the other accounts once an account was signed out without the list.
+const LIST_DAMAGED: &str = "the list of accounts was damaged and begins anew (`entra-mcp store check` counts damaged records): \
+                            tokens of other accounts stay in the store until those sign in again and out";
+
+/// Whether a record of the sign-ins is damaged.
+fn is_damage(error: &CommandError) -> bool {
+    matches!(error, CommandError::Plugin(Error::SignIn(error)) if error.code == "store-damaged")
+}
+
+/// Signs one account out, which `told` names to the person.
+async fn sign_out(plugin: &Plugin, config: &Config, id: &str, told: &str) -> Result<(), CommandError> {
+    // The account has to be known for that.
+    let page = plugin.sign_out_url(id, config.post_logout_redirect_uri.as_deref()).await?;
+    plugin.sign_out(id).await?;
+    console::result(&format!("Signed out {told}."));
+    end_in_browser(config, &page).await;
     Ok(())
 }
 

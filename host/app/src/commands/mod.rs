@@ -14,6 +14,7 @@ use crate::composition::confidential_client::ConfidentialError;
 use crate::config::ConfigError;
 use crate::telemetry::{MetricsError, TelemetryError};
 
+mod account_list;
 pub mod accounts;
 pub mod client_secret;
 pub mod compile;

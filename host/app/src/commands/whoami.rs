@@ -1,6 +1,6 @@
 //! `entra-mcp whoami`: the account that calls are made as.
 
-use super::{CommandError, account_json};
+use super::{CommandError, account_json, account_list};
 use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
@@ -11,10 +11,6 @@ pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
     let plugin = public_client::builder(config).await?.build()?;
     let scopes = [config.settings.profile_scope()];
     let account = plugin.acquire_token_silent(&scopes, None).await?.account;
-    console::result(&if as_json {
-        account_json(&account).to_string()
-    } else {
-        format!("{}  {}  {}", account.username, account.name, account.home_account_id)
-    });
+    console::result(&if as_json { account_json(&account).to_string() } else { account_list::line(&account) });
     Ok(())
 }

@@ -119,7 +119,7 @@ settings! {
     /// What one source says: flags, environment or file. The same names everywhere.
     pub struct Layer checked as Values, under "Settings" {
         /// Directory (tenant) id, or a domain, `common`, `organizations`, `consumers`
-        tenant_id: String, value("ID"), also("AZURE_TENANT_ID"), check(check_tenant);
+        tenant_id: String, value("ID"), also("AZURE_TENANT_ID"), alias("tenant"), check(check_tenant);
         /// Application (client) id
         client_id: String, value("GUID"), also("AZURE_CLIENT_ID"), check(check_guid);
         /// Microsoft cloud

@@ -296,6 +296,8 @@ type SettingCheck<T> = Box<dyn Fn(&'static str, &T) -> Result<(), ConfigError> +
 /// A setting with its type and its check.
 pub(super) struct Declaration<T> {
     pub(super) setting: Setting,
+    /// Another name of the flag.
+    alias: Option<&'static str>,
     /// The heading in `--help`.
     heading: Option<String>,
     check: Option<SettingCheck<T>>,
@@ -309,7 +311,7 @@ impl<T: SettingValue> Declaration<T> {
             setting.value_name = None;
         }
         let heading = format!("{group} (each also as ENTRA_MCP_… variable, and in the configuration file)");
-        Self { setting, heading: Some(heading), check: None }
+        Self { setting, alias: None, heading: Some(heading), check: None }
     }
 
     /// What applies if nothing is set.
@@ -336,6 +338,12 @@ impl<T: SettingValue> Declaration<T> {
         self
     }
 
+    /// Another name of the flag.
+    pub(super) fn alias(mut self, name: &'static str) -> Self {
+        self.alias = Some(name);
+        self
+    }
+
     /// It cannot be set in the configuration file.
     pub(super) fn not_in_file(mut self) -> Self {
         self.setting.has_key = false;
@@ -357,6 +365,7 @@ impl<T: SettingValue> Declaration<T> {
         let setting = &self.setting;
         let name = setting.name.as_str();
         let argument = Arg::new(name).long(name).value_name(setting.value_name.as_deref()).help(setting.help_text());
+        let argument = argument.visible_aliases(self.alias);
         T::argument(argument.action(ArgAction::Set)).help_heading(self.heading.as_deref())
     }
 

@@ -1,5 +1,6 @@
 //! What the host promises whatever the component does, and what its commands do.
 
+mod accounts;
 mod audit;
 mod batch;
 pub(crate) mod behind;

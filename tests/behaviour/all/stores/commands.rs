@@ -65,6 +65,56 @@ async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
     assert!(output.contains("1 damaged") && log.contains("the store is damaged"), "{output} {log}");
 }
 
+/// Flips a bit of each record in the store of a home that is longer than a lease, which ends by itself.
+fn damage_records(home: &Home) -> usize {
+    const PAGE: usize = 4096;
+    let store = home.path().join(".local/share/entra-mcp/secrets.db");
+    let mut content = std::fs::read(&store).unwrap();
+    let windows = content.windows(4).enumerate();
+    let begins: Vec<usize> = windows.filter(|(_, window)| **window == *b"\x03em\x03").map(|(at, _)| at).collect();
+    let mut damaged = 0;
+    for (number, begin) in begins.iter().enumerate() {
+        let page_ends = (begin / PAGE + 1) * PAGE;
+        let ends = begins.get(number + 1).map_or(page_ends, |next| page_ends.min(*next));
+        if ends - begin >= 160 {
+            content[begin + 60] ^= 1;
+            damaged += 1;
+        }
+    }
+    std::fs::write(&store, &content).unwrap();
+    damaged
+}
+
+#[tokio::test]
+async fn a_login_and_a_logout_replace_what_is_damaged() {
+    let home = Home::new().await;
+    let id = "11111111-0000-4000-a000-000000000001.c0117050-0000-4000-a000-000000000001";
+    let signed_in = format!("Signed in as alice@contoso.example ({id}).\n");
+    assert!(home.run_with_person(&["login"]).await.status.success());
+    assert!(damage_records(&home) >= 2, "the list and the tokens");
+    let advice =
+        "`entra-mcp store check` counts such records): sign in again with `entra-mcp login`, which replaces it";
+    for command in [&["accounts"][..], &["whoami"], &["logout"], &["logout", "--all"]] {
+        let (code, output, log) = said(&run(&home, &[], command).await);
+        assert_eq!((code, output.as_str()), (Some(1), ""), "{command:?}");
+        assert!(log.contains(advice), "{command:?}: {log}");
+    }
+    let (code, output, log) = said(&home.run_with_person(&["login"]).await);
+    assert_eq!((code, output), (Some(0), signed_in), "{log}");
+    let (code, output, log) = said(&run(&home, &[], &["whoami"]).await);
+    assert_eq!((code, output), (Some(0), format!("alice@contoso.example  Alice Anderson  {id}\n")), "{log}");
+
+    assert!(damage_records(&home) >= 2);
+    let (code, _, log) = said(&run(&home, &[], &["logout", "--account", "alice@contoso.example"]).await);
+    assert!(code == Some(1) && log.contains(advice), "a name names no account without the list: {log}");
+    let (code, output, log) = said(&run(&home, &[], &["logout", "--account", id]).await);
+    assert_eq!((code, output), (Some(0), format!("Signed out {id}.\n")), "{log}");
+    assert!(log.contains("the list of accounts was damaged and begins anew (`entra-mcp store check`"), "{log}");
+    assert!(home.opened_page().await.contains("/oauth2/v2.0/logout"));
+    let (code, output, log) = said(&run(&home, &[], &["accounts"]).await);
+    assert_eq!((code, output.as_str()), (Some(0), "No account is signed in.\n"), "{log}");
+}
+
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {

@@ -109,6 +109,31 @@ fn the_only_account_of_the_broker_signs_in_without_a_question_and_gets_other_tok
 }
 
 #[test]
+fn what_the_broker_has_given_is_used_even_if_the_store_does_not_keep_it() {
+    let renewal = |failing: Option<usize>| {
+        let machine = Machine::new(BrokerUse::Require);
+        machine.world().broker_gives(Ok(good()));
+        machine.sign_in().unwrap();
+        machine.world().advance(Duration::from_secs(3_590));
+        let mut next = given(json!({ "exp": START + 9_000 }), json!({ "exp": START + 7_200 }));
+        next.expires_at = START + 7_200;
+        machine.world().broker_gives(Ok(next.clone()));
+        let before = machine.world().store_operations();
+        if let Some(after) = failing {
+            machine.world().fail_store(after);
+        }
+        assert_eq!(machine.token().unwrap(), next.access_token, "{failing:?}");
+        assert_eq!(machine.world().heal_store(), failing.is_some());
+        machine.world().store_operations() - before
+    };
+    let operations = renewal(None);
+    // The last three read the tokens, write them, and give the lease back.
+    for back in 1..=3 {
+        renewal(Some(operations - back));
+    }
+}
+
+#[test]
 fn where_an_account_is_to_be_chosen_the_broker_asks_the_person() {
     let machine = Machine::new(BrokerUse::Require);
     machine.world().broker_lists(Ok(vec![account(OBJECT), account(OTHER)]));

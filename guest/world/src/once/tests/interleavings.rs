@@ -269,6 +269,24 @@ fn a_refresh_token_is_presented_once_in_every_order() {
     assert!(report.exhaustive, "{report:?}");
 }
 
+/// Each of those that wait would ask for itself if none took the lease over.
+#[test]
+fn of_calls_that_wait_for_a_refresh_that_vanishes_one_asks() {
+    explored(Scheduler::default().schedules(5_000, 2_000).crashes(1).explore(|world| {
+        let (scenario, authority, told) = refreshes(world, 3, REFRESH);
+        let clock = world.clone();
+        scenario.check(move || {
+            // The call that vanishes may have asked before.
+            let presented = authority.borrow().presented.len();
+            if presented <= 2 && clock.elapsed() < REFRESH.patience * 2 && told.borrow().len() >= 2 {
+                Ok(())
+            } else {
+                Err(format!("asked {presented} times in {:?}, told {:?}", clock.elapsed(), told.borrow()))
+            }
+        })
+    }));
+}
+
 #[test]
 fn a_refresh_that_vanishes_holds_up_the_others_no_longer_than_their_patience() {
     explored(Scheduler::default().schedules(5_000, 2_000).crashes(1).explore(|world| {

@@ -11,7 +11,7 @@ use super::super::{Asked, Moment, NotAsked, Policy, Question, once_with};
 use crate::capabilities::Clock as _;
 use crate::records::{Holder, Namespace, Next, Partition, Records, Ttl};
 use crate::store::StoreError;
-use crate::testing::simulation::{Simulation, run};
+use crate::testing::simulation::{START, Simulation, run};
 
 pub(super) const TOKENS: Namespace<Tokens> = Namespace::json(Partition::Application, "tokens", Ttl::Kept);
 const REFRESHING: Namespace<Holder> = Namespace::leases(Partition::Application, "refreshing");
@@ -207,7 +207,26 @@ fn a_refresh_that_never_ends_is_not_waited_for_longer_than_ten_seconds() {
     world.plant(LEASE, b"another", None);
     assert_eq!(token(&world, &authority), Ok("access-1".to_owned()));
     assert_eq!(world.elapsed(), Duration::from_secs(10));
-    assert_eq!(world.peek(LEASE), Some(b"another".to_vec()));
+    assert_eq!(world.peek(LEASE).as_deref(), Some(&b"released"[..]), "it was taken over");
+}
+
+#[test]
+fn a_lease_that_was_taken_during_the_wait_is_taken_over_when_its_own_time_has_come() {
+    let (world, authority) = signed_in(0);
+    world.plant(LEASE, format!("another.{}", START + 5).as_bytes(), None);
+    assert_eq!(token(&world, &authority), Ok("access-1".to_owned()));
+    assert_eq!(world.elapsed(), Duration::from_secs(15));
+    assert_eq!(world.peek(LEASE).as_deref(), Some(&b"released"[..]));
+}
+
+#[test]
+fn a_call_that_has_waited_for_twenty_seconds_asks_whichever_call_holds_the_lease() {
+    let (world, authority) = signed_in(0);
+    let recent = format!("another.{}", START + 15);
+    world.plant(LEASE, recent.as_bytes(), None);
+    assert_eq!(token(&world, &authority), Ok("access-1".to_owned()));
+    assert_eq!(world.elapsed(), Duration::from_secs(20));
+    assert_eq!(world.peek(LEASE), Some(recent.into_bytes()), "it is that call's");
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! Several accounts in one store, as the commands name and list them.
+
+use std::process::Output;
+
+use entra_mcp_emulator::Endpoint;
+use serde_json::{Value, json};
+
+use super::commands::Home;
+
+const ALICE: &str = "alice@contoso.example";
+const TENANT: &str = "c0117050-0000-4000-a000-000000000001";
+/// The account of Alice.
+const FIRST: &str = "11111111-0000-4000-a000-000000000001.c0117050-0000-4000-a000-000000000001";
+/// Another account to which her user name is given afterwards.
+const SECOND: &str = "11111111-0000-4000-a000-0000000000ff.c0117050-0000-4000-a000-000000000001";
+
+/// Exit code, standard output and standard error of the program, with a browser that shows no page.
+async fn run(home: &Home, arguments: &[&str]) -> (Option<i32>, String, String) {
+    said(home.program(arguments).output().await.unwrap())
+}
+
+fn said(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A home in which two accounts with one user name are signed in.
+async fn two_accounts() -> Home {
+    let home = Home::new().await;
+    assert!(home.run_with_person(&["login"]).await.status.success());
+    let control = home.emulator().control();
+    control.change_user(ALICE, |alice| "11111111-0000-4000-a000-0000000000ff".clone_into(&mut alice.id)).unwrap();
+    let (code, output, log) = said(home.run_with_person(&["login"]).await);
+    assert_eq!((code, output), (Some(0), format!("Signed in as {ALICE} ({SECOND}).\n")), "{log}");
+    home
+}
+
+#[tokio::test]
+async fn accounts_are_a_table_and_a_user_name_that_two_share_signs_out_neither() {
+    let home = two_accounts().await;
+    let row = |id: &str| format!("{ALICE}  {TENANT}  {id}");
+    let header = format!("{:21}  {:36}  ID", "USER NAME", "TENANT");
+    let both = format!("{header}\n{}\n{}\n", row(FIRST), row(SECOND));
+    assert_eq!(run(&home, &["accounts"]).await.1, both);
+
+    let (code, output, log) = run(&home, &["logout", "--account", ALICE]).await;
+    assert_eq!((code, output.as_str()), (Some(2), ""), "{log}");
+    assert!(log.contains("several accounts have the user name") && log.contains("`entra-mcp accounts`"), "{log}");
+    let (code, output, log) = run(&home, &["logout"]).await;
+    assert_eq!((code, output.as_str()), (Some(2), ""), "{log}");
+    assert!(log.contains("several accounts are signed in: name one with --account, or pass --all"), "{log}");
+    assert_eq!(run(&home, &["accounts"]).await.1, both);
+
+    let (code, output, log) = run(&home, &["logout", "--account", SECOND]).await;
+    assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({SECOND}).\n")), "{log}");
+    assert_eq!(run(&home, &["accounts"]).await.1, format!("{header}\n{}\n", row(FIRST)));
+}
+
+#[tokio::test]
+async fn the_configured_account_is_marked_and_all_can_be_signed_out() {
+    let home = two_accounts().await;
+    let (_, output, _) = run(&home, &["accounts", "--account", SECOND]).await;
+    let [header, first, second] = output.lines().collect::<Vec<_>>().try_into().unwrap();
+    assert!(header.ends_with("  CHOSEN"), "{output}");
+    assert_eq!(first, format!("{ALICE}  {TENANT}  {FIRST}"));
+    assert_eq!(second, format!("{ALICE}  {TENANT}  {SECOND}  yes"));
+
+    let (code, output, log) = run(&home, &["logout", "--all"]).await;
+    let expected = [FIRST, SECOND].map(|id| format!("Signed out {ALICE} ({id}).\n")).concat();
+    assert_eq!((code, output), (Some(0), expected), "{log}");
+    assert_eq!(run(&home, &["accounts", "--json"]).await.1, "[]\n");
+}
+
+#[tokio::test]
+async fn the_name_of_a_person_cannot_steer_the_terminal() {
+    let home = Home::new().await;
+    let hostile = |name: &mut serde_json::Map<String, Value>| {
+        name.insert("displayName".to_owned(), json!("\u{1b}[2JAlice\nroot"));
+    };
+    home.emulator().control().change_user(ALICE, |alice| hostile(&mut alice.profile)).unwrap();
+    assert!(home.run_with_person(&["login"]).await.status.success());
+    assert_eq!(run(&home, &["whoami"]).await.1, format!("{ALICE}   [2JAlice root  {FIRST}\n"));
+}
+
+#[tokio::test]
+async fn tenant_is_another_name_of_the_flag_tenant_id_and_each_tenant_has_a_list_of_its_own() {
+    let home = Home::new().await;
+    let other = "c0117050-0000-4000-a000-0000000000ff";
+    assert!(home.run_with_person(&["login", "--tenant", TENANT]).await.status.success());
+    assert_eq!(run(&home, &["accounts", "--tenant", other]).await.1, "No account is signed in.\n");
+    assert_eq!(run(&home, &["logout", "--all", "--tenant", other]).await.1, "No account is signed in.\n");
+    assert!(run(&home, &["accounts", "--tenant-id", TENANT]).await.1.contains(FIRST));
+    assert_eq!(home.emulator().control().request_count(Endpoint::Token), 1, "one sign-in");
+}
