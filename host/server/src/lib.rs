@@ -48,6 +48,7 @@ pub use observer::{NoObserver, ObservedRequest, Observer};
 pub use options::{CorrelationIds, Limits, Options};
 pub use service::path_below;
 pub use tls::{Certificates, TlsError};
+pub use turns::AtWork;
 
 /// How often the server looks, at its end, whether only event streams are left.
 const END_POLL: Duration = Duration::from_millis(100);

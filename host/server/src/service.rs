@@ -30,7 +30,7 @@ use super::refusal::Refusal;
 use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
-use super::turns::Turn;
+use super::turns::{HeldTurn, Turn};
 use super::untaken::Watched;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
@@ -147,7 +147,7 @@ struct Received {
     request: Request<Bytes>,
     buffered: Share,
     place: Option<StreamPlace>,
-    turn: Option<Turn>,
+    turn: HeldTurn,
     /// Time to the answer.
     time: Duration,
 }
@@ -187,13 +187,9 @@ async fn received(
     } else {
         None
     };
-    let turn =
-        match shared.handler.occupies(&path) {
-            true => Some(shared.turns.take(client).await.ok_or_else(|| {
-                Refusal::busy("too many requests of your network are at work, try again in a moment")
-            })?),
-            false => None,
-        };
+    let busy = || Refusal::busy("too many requests of your network are at work, try again in a moment");
+    let turn = HeldTurn::new(shared.turns.take(client).await.ok_or_else(busy)?);
+    parts.extensions.insert(turn.at_work());
     let time = shared.handler.request_time(&parts.method, &path).unwrap_or(shared.options.limits.request_time);
     Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, turn, time })
 }
@@ -244,7 +240,7 @@ async fn handled(
         place: place.filter(|_| is_stream),
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
-        _turn: turn.filter(|_| is_stream && !response.body().is_relayed()).map(Box::new),
+        _turn: turn.into_turn().filter(|_| is_stream && !response.body().is_relayed()).map(Box::new),
     };
     Ok((response, holds))
 }

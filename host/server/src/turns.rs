@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -45,6 +45,41 @@ struct Waiting {
 pub(super) struct Turn {
     turns: Arc<Turns>,
     networks: Networks,
+}
+
+/// A turn that the handler may give back before it answers.
+pub(super) struct HeldTurn(Arc<Mutex<Option<Turn>>>);
+
+/// That a request is at work ([`Limits::at_work`](super::Limits::at_work)). It is in the extensions of every request that
+/// the handler gets.
+#[derive(Clone)]
+pub struct AtWork(Weak<Mutex<Option<Turn>>>);
+
+impl HeldTurn {
+    pub(super) fn new(turn: Turn) -> Self {
+        Self(Arc::new(Mutex::new(Some(turn))))
+    }
+
+    /// What the handler gets. It keeps no turn.
+    pub(super) fn at_work(&self) -> AtWork {
+        AtWork(Arc::downgrade(&self.0))
+    }
+
+    /// The turn, unless the handler has given it back.
+    pub(super) fn into_turn(self) -> Option<Turn> {
+        taken(&self.0)
+    }
+}
+
+impl AtWork {
+    /// Gives the turn of the request back before its answer: from now on, it occupies nothing of the handler.
+    pub fn end(&self) {
+        drop(self.0.upgrade().and_then(|turn| taken(&turn)));
+    }
+}
+
+fn taken(turn: &Mutex<Option<Turn>>) -> Option<Turn> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 impl Turns {

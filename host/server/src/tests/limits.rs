@@ -325,3 +325,26 @@ async fn one_address_has_half_of_what_is_at_work_and_others_are_served_at_once()
         assert_eq!(Reply::read(&mut stream).await.status(), 200);
     }
 }
+
+#[tokio::test]
+async fn a_request_that_another_server_works_on_keeps_no_turn() {
+    let limits = Limits { at_work: 2, waiting: 0, request_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let begin = async |path: &str| {
+        let mut stream = server.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        server.component.has_begun().await;
+        stream
+    };
+    let mut begun = Vec::new();
+    for path in ["/elsewhere", "/elsewhere", "/wait"] {
+        begun.push(begin(path).await);
+    }
+    server.get("/", "").await.refused(StatusCode::SERVICE_UNAVAILABLE);
+    server.component.go_on.notify_waiters();
+    for stream in &mut begun {
+        assert_eq!(Reply::read(stream).await.status(), 200);
+    }
+    assert_eq!(server.get("/", "").await.status(), 200);
+}

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use entra_mcp_emulator::{Endpoint, Fault};
 use http::Request;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,9 +16,11 @@ use tokio::process::Command;
 use super::commands::Home;
 use super::replicas::Replicas;
 use super::serve::{Server, serve};
+use crate::support::behind::Behind;
 use crate::support::patience::{eventually, soon, until};
 use crate::support::process;
-use crate::support::remote::{ALICE, BOB, Tokens, call_request};
+use crate::support::remote::{ALICE, BOB, Tokens, call_request, tool_request};
+use crate::tools::mail::bearer;
 
 /// Streams of the HTTP+SSE transport that the server holds open at the same time.
 const STREAMS: usize = 64;
@@ -346,6 +349,68 @@ async fn a_thousand_silent_slow_and_deaf_connections_leave_the_server_to_others(
     drop(held);
     let (code, _, log) = server.end().await;
     assert_eq!(code, Some(0), "{log}");
+}
+
+/// Instances of the server in the tests below. No request waits for one.
+#[cfg(target_os = "linux")]
+const FEW_INSTANCES: [&str; 6] = ["--rate-limit", "off", "--max-instances", "4", "--max-queue", "0"];
+
+/// Sends more of the same requests from one address than the server has instances, and waits until some are refused. The
+/// other ones are at work until this is dropped.
+#[cfg(target_os = "linux")]
+async fn flood(address: SocketAddr, request: Request<Vec<u8>>) -> tokio::task::JoinSet<Outcome> {
+    const REQUESTS: usize = 6;
+    const REFUSED: usize = 2;
+    let request = Arc::new(bytes_of(request));
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..REQUESTS {
+        let request = Arc::clone(&request);
+        flood.spawn(async move { exchange(&mut connect_from(2, address).await, &request).await });
+    }
+    for _ in 0..REFUSED {
+        let answered = soon(flood.join_next()).await.expect("some are refused").unwrap().unwrap();
+        let Outcome::Whole(refused) = answered else { panic!("no answer") };
+        assert_eq!(refused.status, 503, "{}", refused.head);
+    }
+    flood
+}
+
+/// Sends a request again and again from another address, which is answered with this status each time.
+#[cfg(target_os = "linux")]
+async fn is_answered(address: SocketAddr, request: Request<Vec<u8>>, status: u16) {
+    let request = bytes_of(request);
+    for _ in 0..8 {
+        let mut other = connect_from(3, address).await;
+        let answered = soon(exchange(&mut other, &request)).await.expect("it is answered");
+        let Outcome::Whole(answer) = answered else { panic!("no answer") };
+        assert_eq!(answer.status, status, "{}", answer.head);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_one_address_that_wait_for_graph_leave_instances_to_another_one() {
+    let fleet = Replicas::start(1, 3_600, "warn", &FEW_INSTANCES).await;
+    let (address, alice, bob) = (fleet.address(0), fleet.session(ALICE).await, fleet.session(BOB).await);
+    fleet.emulator.control().inject(Fault::on(Endpoint::GraphMemberOf).always().delay_ms(60_000));
+    let _flood = flood(address, tool_request(&alice.access, "listMyGroups", &json!({}))).await;
+    is_answered(address, call_request(&bob.access), 200).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_one_address_to_a_server_behind_that_are_not_decided_leave_instances_to_another_one() {
+    let behind = Behind::start().await;
+    let url = behind.url();
+    let more = ["--check", "off", "--token-mode", "both", "--required-scope", "Mcp.Access", "--upstream", &url];
+    let fleet = Replicas::start(1, 3_600, "warn", &[&FEW_INSTANCES[..], &more].concat()).await;
+    let (address, token) = (fleet.address(0), bearer(&fleet.emulator, ALICE).await);
+    // Without the keys of Entra ID, the component cannot decide about a token.
+    fleet.emulator.control().inject(Fault::on(Endpoint::Keys).always().delay_ms(60_000));
+    let _flood = flood(address, call_request(&token)).await;
+    is_answered(address, call_request(""), 401).await;
+    let metadata = Request::get("/.well-known/oauth-protected-resource/mcp").body(Vec::new()).unwrap();
+    is_answered(address, metadata, 200).await;
 }
 
 /// Sends all of a body but its last byte.
