@@ -143,8 +143,9 @@ impl Gate {
         longest.unwrap_or_default().saturating_add(TIME_TO_DECIDE)
     }
 
-    /// Answers one request. `decided` is called before it goes on to a server behind, whose answer may take long. Dropping the
-    /// future, or the body of the answer, cancels the request to the server behind; what it was is recorded all the same.
+    /// Answers one request. `decided` is called before it goes on to a server behind, whose answer may take long. Dropping
+    /// the future, or the body of the answer, cancels the request to the server behind; what it was is recorded all the
+    /// same.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
     pub async fn handle(&self, mut request: Request<Bytes>, decided: impl FnOnce() + Send) -> Outcome {
         let begun = Instant::now();

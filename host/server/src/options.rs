@@ -50,9 +50,10 @@ pub struct Limits {
     /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,
     /// a body of the address that occupies most gives way to one of an address that occupies less.
     pub buffered_bytes: usize,
-    /// Requests that are with the handler at the same time, as long as they occupy it ([`AtWork`](super::AtWork)). A client address, or an IPv6 network (/56, /48), has a
-    /// further one there only while it has fewer than are left: half at most, and less when others have some. Nothing else
-    /// depends on this number: what the handler itself can take is its own affair.
+    /// Requests that are with the handler at the same time, as long as they occupy it ([`AtWork`](super::AtWork)). A client
+    /// address, or an IPv6 network (/56, /48), has a further one there only while it has fewer than are left: half at most,
+    /// and less when others have some. Nothing else depends on this number: what the handler itself can take is its own
+    /// affair.
     pub at_work: usize,
     /// Requests that wait because their address has its part of [`Limits::at_work`]. One address has half of them at most.
     pub waiting: usize,
