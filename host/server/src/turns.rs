@@ -23,6 +23,8 @@ use super::shares::{Networks, networks};
 pub(super) struct Turns {
     /// Turns at the same time.
     most: usize,
+    /// Whether an address that has none gets one beyond that.
+    newcomers: bool,
     /// Requests that wait for one.
     most_waiting: usize,
     /// For how long a request waits at most.
@@ -109,7 +111,19 @@ fn taken(turn: &Mutex<Option<Turn>>) -> Option<Turn> {
 impl Turns {
     /// Nothing is at work yet.
     pub(super) fn new(most: usize, most_waiting: usize, wait: Duration) -> Arc<Self> {
-        Arc::new(Self { most, most_waiting, wait, table: Mutex::default() })
+        Arc::new(Self { most, newcomers: true, most_waiting, wait, table: Mutex::default() })
+    }
+
+    /// Turns for which no request waits, and of which there are never more: an address with none gets one only if one is
+    /// left.
+    pub(super) fn places(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, newcomers: false, most_waiting: 0, wait: Duration::ZERO, table: Mutex::default() })
+    }
+
+    /// A turn for a request of `client`, if there is one now.
+    pub(super) fn take_now(self: &Arc<Self>, client: IpAddr) -> Option<Turn> {
+        let networks = networks(client);
+        self.table().begin(networks, self).then(|| Turn { turns: Arc::clone(self), networks })
     }
 
     /// A turn for a request of `client`, at once or as soon as there is one. `None`: too many of its address wait already,
@@ -119,8 +133,7 @@ impl Turns {
         let networks = networks(client);
         let (_place, granted) = {
             let mut table = self.table();
-            if table.at_work.has_room(networks, self.most, true) {
-                table.at_work.begin(networks);
+            if table.begin(networks, self) {
                 return Some(Turn { turns: Arc::clone(self), networks });
             }
             if !table.waiting.has_room(networks, self.most_waiting, false) {
@@ -143,7 +156,7 @@ impl Drop for Turn {
         let granted = {
             let mut table = self.turns.table();
             table.at_work.end(self.networks);
-            table.grant(self.turns.most)
+            table.grant(&self.turns)
         };
         // The lock is free: a turn that is taken by no request any more is dropped here.
         for (networks, go) in granted {
@@ -159,6 +172,15 @@ impl Drop for Place<'_> {
 }
 
 impl Table {
+    /// Begins a request, if it may begin now.
+    fn begin(&mut self, networks: Networks, turns: &Turns) -> bool {
+        let may = self.at_work.has_room(networks, turns.most, turns.newcomers);
+        if may {
+            self.at_work.begin(networks);
+        }
+        may
+    }
+
     /// Puts a request behind those of its client. Returns its number.
     fn wait(&mut self, networks: Networks, go: oneshot::Sender<Turn>) -> u64 {
         let number = self.next;
@@ -185,11 +207,11 @@ impl Table {
     }
 
     /// Begins what may begin now. It looks at each client that waits, not at each of its requests.
-    fn grant(&mut self, most: usize) -> Vec<(Networks, oneshot::Sender<Turn>)> {
+    fn grant(&mut self, turns: &Turns) -> Vec<(Networks, oneshot::Sender<Turn>)> {
         let (mut granted, mut at) = (Vec::new(), 0_usize);
         while let Some(queue) = self.queues.get_mut(at) {
             let networks = queue.networks;
-            if !self.at_work.has_room(networks, most, true) {
+            if !self.at_work.has_room(networks, turns.most, turns.newcomers) {
                 at = at.saturating_add(1);
                 continue;
             }

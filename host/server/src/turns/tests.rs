@@ -125,6 +125,19 @@ async fn a_turn_for_a_request_that_has_gone_is_given_on_and_nothing_is_remembere
     assert_eq!((table.waiting.all, table.waiting.networks.len(), table.queues.len()), (0, 0, 0));
 }
 
+#[test]
+fn there_are_no_more_places_than_there_are() {
+    let places = Turns::places(8);
+    let mut held = Vec::new();
+    for last in 1..=6 {
+        let client = IpAddr::from([203, 0, 113, last]);
+        held.push(std::iter::from_fn(|| places.take_now(client)).collect::<Vec<_>>());
+    }
+    assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2, 1, 1, 0, 0]);
+    drop(held);
+    assert!(places.take_now(IpAddr::from([203, 0, 113, 6])).is_some());
+}
+
 /// A request that waits.
 type Wait = Pin<Box<dyn Future<Output = Option<Turn>>>>;
 
