@@ -102,7 +102,10 @@ struct Stream {
 impl Stream {
     /// Opens a stream; the answer that was given in its place otherwise.
     async fn open(address: SocketAddr, token: &str) -> Result<Self, Whole> {
-        let mut connection = TcpStream::connect(address).await.unwrap();
+        Self::open_on(TcpStream::connect(address).await.unwrap(), token).await
+    }
+
+    async fn open_on(mut connection: TcpStream, token: &str) -> Result<Self, Whole> {
         connection.write_all(&get("/sse", token)).await.unwrap();
         let mut stream = Self { connection, read: String::new() };
         stream.wait_for("\r\n\r\n").await;
@@ -146,7 +149,7 @@ async fn fleet() -> Replicas {
 }
 
 async fn fleet_with(more: &[&str]) -> Replicas {
-    let arguments = [&["--rate-limit", "off", "--max-instances", "160"], more].concat();
+    let arguments = [&["--rate-limit", "off", "--max-instances", "256"], more].concat();
     Replicas::start(1, 3_600, "warn", &arguments).await
 }
 
@@ -155,6 +158,7 @@ async fn sse_session(fleet: &Replicas, username: &str) -> Tokens {
     fleet.session_for(username, "https://mcp.example.com").await
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_makes_room() {
     let fleet = fleet_with(&["--max-streams-per-caller", "64"]).await;
@@ -164,9 +168,11 @@ async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_
         sessions.push(sse_session(&fleet, if number % 2 == 0 { ALICE } else { BOB }).await);
     }
     let mut open = Vec::new();
+    // Each from an address of its own: one address has half of them at most.
     for session in sessions.iter().take(STREAMS / STREAMS_OF_ONE) {
         for _ in 0..STREAMS_OF_ONE {
-            let stream = Stream::open(address, &session.access).await;
+            let connection = connect_from(u8::try_from(open.len() + 2).unwrap(), address).await;
+            let stream = Stream::open_on(connection, &session.access).await;
             open.push(stream.unwrap_or_else(|refused| panic!("stream {}: {}", open.len(), refused.head)));
         }
     }
@@ -181,9 +187,9 @@ async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_
     drop(open.pop());
     open.last_mut().unwrap().connection.shutdown().await.unwrap();
     let mut again = Vec::new();
-    for _ in 0..2 {
+    for from in [100, 101] {
         let place = eventually(|| async {
-            match Stream::open(address, last).await {
+            match Stream::open_on(connect_from(from, address).await, last).await {
                 Ok(stream) => Some(stream),
                 Err(refused) => {
                     assert_eq!(refused.status, 503, "{}", refused.head);
@@ -411,6 +417,30 @@ async fn requests_of_one_address_to_a_server_behind_that_are_not_decided_leave_i
     is_answered(address, call_request(""), 401).await;
     let metadata = Request::get("/.well-known/oauth-protected-resource/mcp").body(Vec::new()).unwrap();
     is_answered(address, metadata, 200).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_streams_of_an_address_leave_instances_to_its_own_requests_and_to_others() {
+    let fleet = Replicas::start(1, 3_600, "warn", &["--rate-limit", "off", "--max-instances", "8"]).await;
+    let (address, session) = (fleet.address(0), sse_session(&fleet, ALICE).await);
+    let mut open = Vec::new();
+    let refused = loop {
+        match Stream::open_on(connect_from(2, address).await, &session.access).await {
+            Ok(stream) => open.push(stream),
+            Err(refused) => break refused,
+        }
+    };
+    // A quarter of the instances are for event streams, and half of these for one address.
+    assert_eq!((open.len(), refused.status), (1, 503), "{}", refused.head);
+    open.extend(Stream::open_on(connect_from(3, address).await, &session.access).await);
+    assert_eq!(open.len(), 2, "another address has a place");
+    let request = bytes_of(call_request(&session.access));
+    for from in [2, 3, 4] {
+        let answered = exchange(&mut connect_from(from, address).await, &request).await;
+        let Outcome::Whole(answer) = answered else { panic!("no answer") };
+        assert_eq!(answer.status, 200, "{}", answer.head);
+    }
 }
 
 /// Sends all of a body but its last byte.
