@@ -14,8 +14,8 @@ use super::body::HttpBody;
 pub trait HttpHandler: Send + Sync + 'static {
     /// Answers one request. Dropping the future, or the body of an event stream, cancels the call.
     ///
-    /// A request is at work ([`Limits::at_work`](super::Limits::at_work)) until it is answered, and the event stream that the
-    /// handler writes until that ends. A handler that only waits for another server says so before
+    /// A request is at work ([`Limits::at_work`](super::Limits::at_work)) until it is answered, and an event stream that the
+    /// handler writes until it ends. A handler that only waits for another server says so before that
     /// ([`AtWork`](super::AtWork), in the extensions).
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody>;
 

@@ -69,8 +69,8 @@ pub struct Limits {
     /// IPv6 network (/56, /48), has a further one only while it has fewer than are left. Each is at work
     /// ([`Limits::at_work`]): a quarter of that leaves the rest to the requests that belong to them.
     pub event_streams: usize,
-    /// Event streams that another server writes, and that last, at the same time: each occupies a connection. They are shared
-    /// in the same way. Half of [`Limits::connections`] leaves the other half to requests.
+    /// Event streams that another server writes, and that last, at the same time: each occupies a connection. They are
+    /// shared in the same way. Half of [`Limits::connections`] leaves the other half to requests.
     pub relayed_streams: usize,
     /// Requests of one HTTP/2 connection at the same time.
     pub streams_per_connection: u32,

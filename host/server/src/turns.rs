@@ -1,4 +1,5 @@
-//! Turns at the handler: how many requests each client address, and each network, has at work at the same time.
+//! Turns at the handler: how many requests each client address, and each network, has at work at the same time. Places of
+//! event streams are turns as well, but never more than there are.
 //!
 //! The rule is one comparison: an address that has something at work gets a further turn only while it has fewer than are
 //! left. So one address has half at most, two have a third each, four a fifth each, and as many again are always free for
@@ -229,8 +230,8 @@ impl Table {
 }
 
 impl Counts {
-    /// Whether there may be one more of `most`: each network has fewer than are left. `newcomers`: one that has none gets one
-    /// even if none is left.
+    /// Whether there may be one more of `most`: each network has fewer than are left. With `newcomers`, one that has none
+    /// gets one even if none is left.
     fn has_room(&self, networks: Networks, most: usize, newcomers: bool) -> bool {
         let left = most.saturating_sub(self.all);
         networks.into_iter().enumerate().all(|network| {

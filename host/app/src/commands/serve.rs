@@ -161,8 +161,8 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     Ok(())
 }
 
-/// How many event streams there are at the same time: each is at work until it ends, so they leave instances for the requests
-/// that belong to them, also those of an address that has half of the streams.
+/// How many event streams there are at the same time. Each is at work until it ends, so they leave instances for the
+/// requests that belong to them, also for those of an address that has half of the streams.
 fn event_streams(max_instances: usize) -> usize {
     Limits::default().event_streams.min(max_instances.div_ceil(4))
 }
