@@ -410,9 +410,9 @@ async fn requests_of_one_address_to_a_server_behind_that_are_not_decided_leave_i
     let url = behind.url();
     let more = ["--check", "off", "--token-mode", "both", "--required-scope", "Mcp.Access", "--upstream", &url];
     let fleet = Replicas::start(1, 3_600, "warn", &[&FEW_INSTANCES[..], &more].concat()).await;
-    let (address, token) = (fleet.address(0), bearer(&fleet.emulator, ALICE).await);
     // Without the keys of Entra ID, the component cannot decide about a token.
     fleet.emulator.control().inject(Fault::on(Endpoint::Keys).always().delay_ms(60_000));
+    let (address, token) = (fleet.address(0), bearer(&fleet.emulator, ALICE).await);
     let _flood = flood(address, call_request(&token)).await;
     is_answered(address, call_request(""), 401).await;
     let metadata = Request::get("/.well-known/oauth-protected-resource/mcp").body(Vec::new()).unwrap();
