@@ -13,7 +13,7 @@ use entra_mcp_gate::behind::{AnswerBody, BehindError};
 use entra_mcp_gate::gate::{self, Gate, Outcome};
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::rate_limiter::RateLimiter;
-use entra_mcp_server::{BodyNeed, BrokenOff, HttpBody, HttpHandler};
+use entra_mcp_server::{AtWork, BodyNeed, BrokenOff, HttpBody, HttpHandler};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 
@@ -52,12 +52,19 @@ impl ComponentHandler {
 
 #[async_trait]
 impl HttpHandler for ComponentHandler {
-    async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
+    async fn handle_http(&self, mut request: Request<Bytes>) -> Response<HttpBody> {
+        let at_work = request.extensions_mut().remove::<AtWork>();
+        // The decision occupies an instance. What goes on occupies none while a server behind works on it.
+        let decided = || {
+            if let Some(at_work) = &at_work {
+                at_work.end();
+            }
+        };
         let gate = self.gate.as_ref().and_then(|_| self.gate(&self.routes.path(request.uri())));
         let request = match gate {
             None => request,
             // In a box: the future of every request is moved several times.
-            Some(gate) => match Box::pin(gate.handle(request)).await {
+            Some(gate) => match Box::pin(gate.handle(request, decided)).await {
                 Outcome::Answer(answer) => return answer.map(relayed),
                 Outcome::OwnPath(request) => request,
             },
@@ -81,11 +88,6 @@ impl HttpHandler for ComponentHandler {
 
     fn relays(&self, method: &Method, path: &str) -> bool {
         *method == Method::GET && self.gate(path).is_some()
-    }
-
-    /// What the gate sends on occupies no instance while the server behind works on it.
-    fn occupies(&self, path: &str) -> bool {
-        self.gate(path).is_none()
     }
 
     fn request_time(&self, _method: &Method, path: &str) -> Option<Duration> {

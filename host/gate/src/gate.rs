@@ -143,10 +143,11 @@ impl Gate {
         longest.unwrap_or_default().saturating_add(TIME_TO_DECIDE)
     }
 
-    /// Answers one request. Dropping the future, or the body of the answer, cancels the request to the server behind; what
-    /// it was is recorded all the same.
+    /// Answers one request. `decided` is called before it goes on to a server behind, whose answer may take long. Dropping
+    /// the future, or the body of the answer, cancels the request to the server behind; what it was is recorded all the
+    /// same.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
-    pub async fn handle(&self, mut request: Request<Bytes>) -> Outcome {
+    pub async fn handle(&self, mut request: Request<Bytes>, decided: impl FnOnce() + Send) -> Outcome {
         let begun = Instant::now();
         let correlation_id = (self.options.correlation_ids)();
         if let Err(reason) = request::screen(request.headers_mut(), &self.options.host_fields) {
@@ -159,6 +160,7 @@ impl Gate {
             Ok(Admission::OwnPath) => Outcome::OwnPath(request),
             Ok(Admission::Forward(grant)) => {
                 let report = Report::new(&self.keeper, &grant, begun);
+                decided();
                 Outcome::Answer(self.forward(request, grant, report).await)
             }
         }

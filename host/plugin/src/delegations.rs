@@ -14,9 +14,6 @@ use crate::random::Random;
 /// instances, so these must not be taken by calls of tools. Most answers come from a cache in a millisecond.
 const MAX_DELEGATING_INSTANCES: usize = 64;
 
-/// Of these, how many stay warm.
-const MAX_IDLE_DELEGATING_INSTANCES: usize = 8;
-
 /// Supplies tokens in callers' names, in instances of its own.
 pub(crate) struct Delegations {
     pool: Arc<InstancePool>,
@@ -25,15 +22,7 @@ pub(crate) struct Delegations {
 
 impl Delegations {
     pub(crate) fn new(calls: &InstancePool, limits: PoolLimits, random: Arc<dyn Random>) -> Self {
-        let limits = PoolLimits {
-            max_instances: limits.max_instances.min(MAX_DELEGATING_INSTANCES),
-            max_idle_instances: limits.max_idle_instances.min(MAX_IDLE_DELEGATING_INSTANCES),
-            // The calls that may ask are bounded themselves, in number and time.
-            max_queue: usize::MAX,
-            max_wait: None,
-            ..limits
-        };
-        Self { pool: Arc::new(calls.beside(limits)), random }
+        Self { pool: Arc::new(calls.beside(limits.beside(MAX_DELEGATING_INSTANCES))), random }
     }
 
     pub(crate) async fn token(

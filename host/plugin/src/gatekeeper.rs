@@ -23,9 +23,10 @@ impl Plugin {
         .await
     }
 
-    /// Says that the server behind has answered. The result is what to set on the answer, or an answer in its place.
+    /// Says that the server behind has answered. The result is what to set on the answer, or an answer in its place. Works
+    /// while every other instance is busy.
     pub async fn answered(&self, handle: &str, head: &AnswerHead) -> Result<Result<Vec<Header>, Response>, Error> {
-        self.call(None, Arc::new(NoChannel), async |exports, store| {
+        self.call_to_record(async |exports, store| {
             exports.entra_mcp_plugin_gatekeeper().call_answered(store, handle, head).await
         })
         .await

@@ -65,6 +65,19 @@ pub(crate) struct PoolLimits {
     pub(crate) max_computing_epochs: u32,
 }
 
+impl PoolLimits {
+    /// For a pool beside this one with so many instances at most, whose calls are bounded themselves, in number and time.
+    pub(crate) fn beside(self, most: usize) -> Self {
+        Self {
+            max_instances: self.max_instances.min(most),
+            max_idle_instances: self.max_idle_instances.min(MAX_IDLE_INSTANCES),
+            max_queue: usize::MAX,
+            max_wait: None,
+            ..self
+        }
+    }
+}
+
 impl Default for PoolLimits {
     fn default() -> Self {
         Self {

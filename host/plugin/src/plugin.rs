@@ -39,6 +39,10 @@ use crate::user_agent::UserAgent;
 /// The JSON-RPC error code for a failure in the server.
 const INTERNAL_ERROR: i32 = -32603;
 
+/// Instances that record what servers behind have answered. Requests that were made must not go unrecorded because others
+/// occupy the instances. A record takes a millisecond.
+const MAX_RECORDING_INSTANCES: usize = 16;
+
 /// The origin of a message. `Debug` leaves out the authorization.
 #[derive(Clone)]
 pub struct MessageContext {
@@ -88,6 +92,8 @@ impl fmt::Debug for AccessToken {
 pub struct Plugin {
     pub(crate) pool: Arc<InstancePool>,
     delegations: Arc<Delegations>,
+    /// Instances that record what servers behind have answered, and nothing else.
+    recording: Arc<InstancePool>,
     random: Arc<dyn Random>,
 }
 
@@ -287,6 +293,17 @@ impl Plugin {
         ) -> wasmtime::Result<T>,
     ) -> Result<T, Error> {
         call_in(&self.pool, &*self.random, correlation_id, channel, call).await
+    }
+
+    /// A call that records what has happened already. It works while every other instance is busy.
+    pub(crate) async fn call_to_record<T>(
+        &self,
+        call: impl AsyncFnOnce(
+            &crate::bindings::Bundled,
+            &mut wasmtime::Store<crate::instance::InstanceState>,
+        ) -> wasmtime::Result<T>,
+    ) -> Result<T, Error> {
+        call_in(&self.recording, &*self.random, None, Arc::new(NoChannel), call).await
     }
 
     /// Supplies tokens to requests of tools.
@@ -512,7 +529,8 @@ impl PluginBuilder {
         let world = InstanceResources { imports, http, max_memory_bytes: self.max_memory_bytes };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
         let delegations = Arc::new(Delegations::new(&pool, self.limits, Arc::clone(&random)));
-        Ok(Plugin { pool: Arc::new(pool), delegations, random })
+        let recording = Arc::new(pool.beside(self.limits.beside(MAX_RECORDING_INSTANCES)));
+        Ok(Plugin { pool: Arc::new(pool), delegations, recording, random })
     }
 }
 

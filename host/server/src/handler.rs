@@ -13,6 +13,10 @@ use super::body::HttpBody;
 #[async_trait]
 pub trait HttpHandler: Send + Sync + 'static {
     /// Answers one request. Dropping the future, or the body of an event stream, cancels the call.
+    ///
+    /// A request is at work ([`Limits::at_work`](super::Limits::at_work)) until it is answered, and an event stream that the
+    /// handler writes until it ends. A handler that only waits for another server says so before that
+    /// ([`AtWork`](super::AtWork), in the extensions).
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody>;
 
     /// Counts a request before its body is read. An error is the time after which to try again. `client` stands for all
@@ -30,11 +34,6 @@ pub trait HttpHandler: Send + Sync + 'static {
     /// connection but nothing of the handler, and so has places of its own.
     fn relays(&self, _method: &Method, _path: &str) -> bool {
         false
-    }
-
-    /// Whether a request occupies what clients share ([`Limits::at_work`](super::Limits::at_work)) until it is answered.
-    fn occupies(&self, _path: &str) -> bool {
-        true
     }
 
     /// Time from a whole request to its answer, where [`Limits::request_time`](super::Limits::request_time) does not hold.

@@ -48,6 +48,7 @@ pub use observer::{NoObserver, ObservedRequest, Observer};
 pub use options::{CorrelationIds, Limits, Options};
 pub use service::path_below;
 pub use tls::{Certificates, TlsError};
+pub use turns::AtWork;
 
 /// How often the server looks, at its end, whether only event streams are left.
 const END_POLL: Duration = Duration::from_millis(100);
@@ -140,8 +141,8 @@ impl HttpServer {
                 newcomers_first: false,
             }),
             turns: Turns::new(limits.at_work, limits.waiting, limits.wait),
-            event_streams: Arc::new(Semaphore::new(limits.event_streams)),
-            relayed_streams: Arc::new(Semaphore::new(limits.relayed_streams)),
+            event_streams: Turns::places(limits.event_streams),
+            relayed_streams: Turns::places(limits.relayed_streams),
             streaming: AtomicUsize::new(0),
             has_warned: AtomicBool::new(false),
             options,

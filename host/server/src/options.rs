@@ -50,10 +50,10 @@ pub struct Limits {
     /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,
     /// a body of the address that occupies most gives way to one of an address that occupies less.
     pub buffered_bytes: usize,
-    /// Requests that are with the handler at the same time, as far as they occupy it
-    /// ([`HttpHandler::occupies`](super::HttpHandler::occupies)). A client address, or an IPv6 network (/56, /48), has a
-    /// further one there only while it has fewer than are left: half at most, and less when others have some. Nothing else
-    /// depends on this number: what the handler itself can take is its own affair.
+    /// Requests that are with the handler at the same time, as long as they occupy it ([`AtWork`](super::AtWork)). A client
+    /// address, or an IPv6 network (/56, /48), has a further one there only while it has fewer than are left: half at most,
+    /// and less when others have some. Nothing else depends on this number: what the handler itself can take is its own
+    /// affair.
     pub at_work: usize,
     /// Requests that wait because their address has its part of [`Limits::at_work`]. One address has half of them at most.
     pub waiting: usize,
@@ -65,10 +65,12 @@ pub struct Limits {
     pub idle_time: Duration,
     /// How long a client may take no byte of an answer.
     pub stall_time: Duration,
-    /// Event streams that last ([`HttpHandler::lasts`](super::HttpHandler::lasts)) at the same time.
+    /// Event streams that last ([`HttpHandler::lasts`](super::HttpHandler::lasts)) at the same time. A client address, or an
+    /// IPv6 network (/56, /48), has a further one only while it has fewer than are left. Each is at work
+    /// ([`Limits::at_work`]): a quarter of that leaves the rest to the requests that belong to them.
     pub event_streams: usize,
-    /// Event streams that another server writes, and that last, at the same time: each occupies a connection. Half of
-    /// [`Limits::connections`] leaves the other half to requests.
+    /// Event streams that another server writes, and that last, at the same time: each occupies a connection. They are
+    /// shared in the same way. Half of [`Limits::connections`] leaves the other half to requests.
     pub relayed_streams: usize,
     /// Requests of one HTTP/2 connection at the same time.
     pub streams_per_connection: u32,

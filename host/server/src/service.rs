@@ -17,7 +17,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
@@ -30,7 +29,7 @@ use super::refusal::Refusal;
 use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
-use super::turns::Turn;
+use super::turns::{HeldTurn, Turn, Turns};
 use super::untaken::Watched;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
@@ -145,9 +144,10 @@ fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Respons
 /// A request that may reach the handler, and what it occupies.
 struct Received {
     request: Request<Bytes>,
+    client: IpAddr,
     buffered: Share,
     place: Option<StreamPlace>,
-    turn: Option<Turn>,
+    turn: HeldTurn,
     /// Time to the answer.
     time: Duration,
 }
@@ -178,24 +178,20 @@ async fn received(
             Whole::empty(shared, client)
         }
     };
-    // The stream takes its place before it takes an instance: a stream without a place must not hold up other requests.
+    let busy = || Refusal::busy("too many requests of your network are at work, try again in a moment");
+    let turn = HeldTurn::new(shared.turns.take(client).await.ok_or_else(busy)?);
+    // No place is taken while a request waits for its turn. A stream without a place occupies nothing of the handler.
     let busy = || Refusal::busy("there are too many event streams, try again in a moment");
     let place = if shared.handler.lasts(&parts.method, &path) {
-        Some(StreamPlace::take(shared, &shared.event_streams).ok_or_else(busy)?)
+        Some(StreamPlace::take(shared, &shared.event_streams, client).ok_or_else(busy)?)
     } else if shared.handler.relays(&parts.method, &path) {
-        Some(StreamPlace::take(shared, &shared.relayed_streams).ok_or_else(busy)?)
+        Some(StreamPlace::take(shared, &shared.relayed_streams, client).ok_or_else(busy)?)
     } else {
         None
     };
-    let turn =
-        match shared.handler.occupies(&path) {
-            true => Some(shared.turns.take(client).await.ok_or_else(|| {
-                Refusal::busy("too many requests of your network are at work, try again in a moment")
-            })?),
-            false => None,
-        };
+    parts.extensions.insert(turn.at_work());
     let time = shared.handler.request_time(&parts.method, &path).unwrap_or(shared.options.limits.request_time);
-    Ok(Received { request: Request::from_parts(parts, bytes), buffered, place, turn, time })
+    Ok(Received { request: Request::from_parts(parts, bytes), client, buffered, place, turn, time })
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
@@ -227,7 +223,7 @@ async fn handled(
     received: Received,
     in_flight: &InFlight,
 ) -> Result<(Response<HttpBody>, Holds), Refusal> {
-    let Received { request, mut buffered, place, turn, time } = received;
+    let Received { request, client, mut buffered, place, turn, time } = received;
     let handled = in_flight.handled();
     let answered = tokio::time::timeout(time, shared.handler.handle_http(request)).await;
     let response = answered
@@ -241,10 +237,11 @@ async fn handled(
         _ => 0,
     });
     let holds = Holds {
+        client: Some(client),
         place: place.filter(|_| is_stream),
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
-        _turn: turn.filter(|_| is_stream && !response.body().is_relayed()).map(Box::new),
+        _turn: turn.into_turn().filter(|_| is_stream && !response.body().is_relayed()).map(Box::new),
     };
     Ok((response, holds))
 }
@@ -321,17 +318,17 @@ pub fn path_below<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
     }
 }
 
-/// A place for an event stream that lasts.
+/// A place for an event stream that lasts. One address has fewer of them than are left for others.
 struct StreamPlace {
     shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
+    _turn: Box<Turn>,
 }
 
 impl StreamPlace {
-    fn take(shared: &Arc<Shared>, places: &Arc<Semaphore>) -> Option<Self> {
-        let permit = Arc::clone(places).try_acquire_owned().ok()?;
+    fn take(shared: &Arc<Shared>, places: &Arc<Turns>, client: IpAddr) -> Option<Self> {
+        let turn = places.take_now(client)?;
         shared.streaming.fetch_add(1, Ordering::Relaxed);
-        Some(Self { shared: Arc::clone(shared), _permit: permit })
+        Some(Self { shared: Arc::clone(shared), _turn: Box::new(turn) })
     }
 }
 
@@ -344,6 +341,8 @@ impl Drop for StreamPlace {
 /// What an answer occupies until it is sent.
 #[derive(Default)]
 struct Holds {
+    /// Whose it is, unless the request was refused.
+    client: Option<IpAddr>,
     place: Option<StreamPlace>,
     _buffered: Option<Share>,
     _handled: Option<Handled>,
@@ -386,7 +385,8 @@ impl Written {
         if !self.body.is_relayed() {
             return false;
         }
-        self.holds.place = StreamPlace::take(&self.shared, &self.shared.relayed_streams);
+        let take = |client| StreamPlace::take(&self.shared, &self.shared.relayed_streams, client);
+        self.holds.place = self.holds.client.and_then(take);
         if self.holds.place.is_some() {
             self.deadline = None;
         }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::handler::HttpHandler;
@@ -24,8 +23,8 @@ pub(crate) struct Shared {
     pub(crate) protocols: auto::Builder<TokioExecutor>,
     pub(crate) buffered: Arc<Shares>,
     pub(crate) turns: Arc<Turns>,
-    pub(crate) event_streams: Arc<Semaphore>,
-    pub(crate) relayed_streams: Arc<Semaphore>,
+    pub(crate) event_streams: Arc<Turns>,
+    pub(crate) relayed_streams: Arc<Turns>,
     pub(crate) streaming: AtomicUsize,
     /// The log has named a proxy that sends the wrong header.
     pub(crate) has_warned: AtomicBool,

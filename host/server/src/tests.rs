@@ -107,10 +107,14 @@ impl Component {
 impl HttpHandler for Component {
     async fn handle_http(&self, request: Request<Bytes>) -> Response<HttpBody> {
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
+        let at_work = request.extensions().get::<AtWork>().cloned().expect("it is at work");
         self.seen.lock().unwrap().push(request);
         match path.as_str() {
-            "/wait" | "/long" | "/wait-without-body" => {
+            "/wait" | "/long" | "/wait-without-body" | "/elsewhere" => {
                 let guard = self.guard();
+                if path == "/elsewhere" {
+                    at_work.end();
+                }
                 self.begun.notify_one();
                 self.go_on.notified().await;
                 guard.done();

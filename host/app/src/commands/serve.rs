@@ -93,8 +93,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     telemetry.observe_audit(&audit);
     let limits = Limits {
         connections: config.max_connections,
-        // So that event streams leave instances for the requests that belong to them.
-        event_streams: Limits::default().event_streams.min(config.common.max_instances.div_ceil(2)),
+        event_streams: event_streams(config.common.max_instances),
         // So that event streams leave connections for the requests that belong to them.
         relayed_streams: config.max_connections.div_ceil(2),
         // So that one address leaves instances for the requests of others, however long Microsoft Graph takes.
@@ -160,6 +159,12 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// How many event streams there are at the same time. Each is at work until it ends, so they leave instances for the
+/// requests that belong to them, also for those of an address that has half of the streams.
+fn event_streams(max_instances: usize) -> usize {
+    Limits::default().event_streams.min(max_instances.div_ceil(4))
 }
 
 /// How requests go on to servers behind.
@@ -231,4 +236,16 @@ fn reopen_when_asked(audit: Arc<JsonLinesAudit>) -> Result<(), CommandError> {
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_instances_are_for_event_streams() {
+        for (instances, streams) in [(1, 1), (4, 1), (8, 2), (128, 32), (160, 40), (256, 64), (1_024, 64)] {
+            assert_eq!(event_streams(instances), streams, "{instances}");
+        }
+    }
 }

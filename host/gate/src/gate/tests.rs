@@ -247,7 +247,7 @@ fn post() -> Request<Bytes> {
 }
 
 async fn ask(gate: &Gate, request: Request<Bytes>) -> Response<Body> {
-    match gate.handle(request).await {
+    match gate.handle(request, || ()).await {
         Outcome::Answer(answer) => answer,
         Outcome::OwnPath(_) => panic!("the component serves it"),
     }

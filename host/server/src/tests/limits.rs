@@ -179,12 +179,16 @@ async fn listening(server: &Running) -> TcpStream {
 
 /// Opens the event stream of a path and waits for its first event.
 async fn streaming(server: &Running, path: &str) -> TcpStream {
-    let mut stream = server.connect().await;
+    streaming_on(server.connect().await, path).await
+}
+
+/// The same on a connection.
+async fn streaming_on(mut stream: TcpStream, path: &str) -> TcpStream {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
     while !text.contains("data: hello") {
         let mut buffer = [0; 1024];
-        let length = stream.read(&mut buffer).await.unwrap();
+        let length = soon(stream.read(&mut buffer)).await.unwrap_or_else(|_| panic!("no event: {text}")).unwrap();
         assert_ne!(length, 0, "{text}");
         text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
     }
@@ -205,6 +209,42 @@ async fn event_streams_are_bounded_and_one_that_its_client_leaves_makes_room() {
     drop(stream);
     server.component.was_cancelled().await;
     drop(listening(&server).await);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_address_leaves_places_for_event_streams_to_others() {
+    let limits = Limits { event_streams: 4, relayed_streams: 4, ..short() };
+    for path in ["/sse", "/relay", "/relayed-answer"] {
+        let server = Running::limited(limits.clone()).await;
+        let _held = (streaming(&server, path).await, streaming(&server, path).await);
+        if path == "/relayed-answer" {
+            // Now they take their places.
+            pass(limits.request_time * 2).await;
+            server.get("/relay", "").await.refused(StatusCode::SERVICE_UNAVAILABLE);
+            drop(streaming_on(from_elsewhere(&server).await, "/relay").await);
+            continue;
+        }
+        let refused = server.get(path, "").await;
+        refused.refused(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        drop(streaming_on(from_elsewhere(&server).await, path).await);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_stream_that_waits_for_its_turn_takes_no_place_of_others() {
+    let limits = Limits { at_work: 2, waiting: 1, event_streams: 1, request_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let mut at_work = server.connect().await;
+    at_work.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    server.component.has_begun().await;
+    let mut waits = server.connect().await;
+    waits.write_all(b"GET /sse HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // When this one finds no place to wait, the stream waits.
+    server.get("/", "").await.refused(StatusCode::SERVICE_UNAVAILABLE);
+    drop(streaming_on(from_elsewhere(&server).await, "/sse").await);
 }
 
 #[tokio::test]
@@ -324,4 +364,27 @@ async fn one_address_has_half_of_what_is_at_work_and_others_are_served_at_once()
     for mut stream in at_work {
         assert_eq!(Reply::read(&mut stream).await.status(), 200);
     }
+}
+
+#[tokio::test]
+async fn a_request_that_another_server_works_on_keeps_no_turn() {
+    let limits = Limits { at_work: 2, waiting: 0, request_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let begin = async |path: &str| {
+        let mut stream = server.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        server.component.has_begun().await;
+        stream
+    };
+    let mut begun = Vec::new();
+    for path in ["/elsewhere", "/elsewhere", "/wait"] {
+        begun.push(begin(path).await);
+    }
+    server.get("/", "").await.refused(StatusCode::SERVICE_UNAVAILABLE);
+    server.component.go_on.notify_waiters();
+    for stream in &mut begun {
+        assert_eq!(Reply::read(stream).await.status(), 200);
+    }
+    assert_eq!(server.get("/", "").await.status(), 200);
 }

@@ -12,7 +12,7 @@ fn turns(most: usize, most_waiting: usize) -> Arc<Turns> {
     Turns::new(most, most_waiting, WAIT)
 }
 
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -89,7 +89,8 @@ async fn a_request_waits_for_so_long_and_no_longer() {
         tokio::time::advance(Duration::from_millis(2)).await;
         assert!(matches!(poll(waiting.as_mut()), Poll::Ready(None)));
     }
-    assert!(turns.table().waiting.iter().all(|waiting| waiting.go.is_closed()));
+    let table = turns.table();
+    assert_eq!((table.waiting.all, table.queues.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -120,5 +121,75 @@ async fn a_turn_for_a_request_that_has_gone_is_given_on_and_nothing_is_remembere
     let Poll::Ready(Some(turn)) = poll(next.as_mut()) else { panic!("it waits still") };
     drop(turn);
     let table = turns.table();
-    assert_eq!((table.taken, table.networks.len(), table.waiting.len()), (0, 0, 0));
+    assert_eq!((table.at_work.all, table.at_work.networks.len()), (0, 0));
+    assert_eq!((table.waiting.all, table.waiting.networks.len(), table.queues.len()), (0, 0, 0));
+}
+
+#[test]
+fn there_are_no_more_places_than_there_are() {
+    let places = Turns::places(8);
+    let mut held = Vec::new();
+    for last in 1..=6 {
+        let client = IpAddr::from([203, 0, 113, last]);
+        held.push(std::iter::from_fn(|| places.take_now(client)).collect::<Vec<_>>());
+    }
+    assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2, 1, 1, 0, 0]);
+    drop(held);
+    assert!(places.take_now(IpAddr::from([203, 0, 113, 6])).is_some());
+}
+
+/// A request that waits.
+type Wait = Pin<Box<dyn Future<Output = Option<Turn>>>>;
+
+/// Requests of an address that wait, as many as may.
+fn wait_all(turns: &Arc<Turns>, client: &str) -> Vec<Wait> {
+    let client: IpAddr = client.parse().unwrap();
+    let wait = || {
+        let turns = Arc::clone(turns);
+        let mut waiting: Wait = Box::pin(async move { turns.take(client).await });
+        poll(waiting.as_mut()).is_pending().then_some(waiting)
+    };
+    std::iter::from_fn(wait).collect()
+}
+
+/// The turns of those that wait no more.
+fn begun(waiting: &mut Vec<Wait>) -> Vec<Turn> {
+    let mut begun = Vec::new();
+    waiting.retain_mut(|waiting| match poll(waiting.as_mut()) {
+        Poll::Ready(turn) => {
+            begun.extend(turn);
+            false
+        }
+        Poll::Pending => true,
+    });
+    begun
+}
+
+#[tokio::test]
+async fn two_addresses_leave_places_to_wait_to_a_third_one() {
+    let turns = turns(4, 16);
+    let clients = ["203.0.113.1", "203.0.113.2", "203.0.113.3"];
+    let _held: Vec<_> = clients.iter().map(|client| take_all(&turns, client)).collect();
+    let waiting: Vec<_> = clients.iter().map(|client| wait_all(&turns, client)).collect();
+    assert_eq!(waiting.iter().map(Vec::len).collect::<Vec<_>>(), [8, 4, 2]);
+    assert_eq!(turns.table().waiting.all, 14);
+    drop(waiting);
+    let table = turns.table();
+    assert_eq!((table.waiting.all, table.waiting.networks.len(), table.queues.len()), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn addresses_that_wait_go_on_in_turn() {
+    let turns = turns(4, 16);
+    let mut held = take_all(&turns, "203.0.113.1");
+    let (_second, third) = (take(&turns, "203.0.113.2").unwrap(), take(&turns, "203.0.113.3").unwrap());
+    let mut first_waits = wait_all(&turns, "203.0.113.1");
+    let mut second_waits = wait_all(&turns, "203.0.113.2");
+    drop(third);
+    assert_eq!((begun(&mut first_waits).len(), begun(&mut second_waits).len()), (0, 0), "what is left is for others");
+    drop(held.pop());
+    let first = begun(&mut first_waits);
+    assert_eq!((first.len(), begun(&mut second_waits).len()), (1, 0));
+    drop(held.pop());
+    assert_eq!((begun(&mut first_waits).len(), begun(&mut second_waits).len()), (0, 1));
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use entra_mcp_plugin::{HttpBody, Plugin};
+use entra_mcp_plugin::gatekeeper::AnswerHead;
+use entra_mcp_plugin::{Error, HttpBody, Plugin};
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -103,6 +104,19 @@ async fn a_request_that_finds_the_queue_full_is_told_when_to_come_back() {
     // The place of the caller that gave up is free again: this one gets an instance, which computes without end.
     let next = plugin.handle_http(request()).now_or_never();
     assert!(next.is_none());
+}
+
+#[tokio::test]
+async fn what_a_server_behind_has_answered_is_recorded_while_every_instance_is_busy() {
+    let plugin = builder(http_component("call $spin")).max_instances(1).max_queue(0, Duration::from_secs(60));
+    let plugin = plugin.build().unwrap();
+    let head = AnswerHead { status: 200, latency_us: 7, session_id: None, refusal: None };
+    tokio::select! {
+        biased;
+        _ = plugin.handle_http(request()) => panic!("it computes without end"),
+        // This component traps, so it was asked.
+        recorded = plugin.answered("handle", &head) => assert!(matches!(recorded, Err(Error::Trapped { .. }))),
+    }
 }
 
 #[tokio::test]

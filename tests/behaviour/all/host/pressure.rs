@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use entra_mcp_emulator::{Endpoint, Fault};
 use http::Request;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,9 +16,11 @@ use tokio::process::Command;
 use super::commands::Home;
 use super::replicas::Replicas;
 use super::serve::{Server, serve};
+use crate::support::behind::Behind;
 use crate::support::patience::{eventually, soon, until};
 use crate::support::process;
-use crate::support::remote::{ALICE, BOB, Tokens, call_request};
+use crate::support::remote::{ALICE, BOB, Tokens, call_request, tool_request};
+use crate::tools::mail::bearer;
 
 /// Streams of the HTTP+SSE transport that the server holds open at the same time.
 const STREAMS: usize = 64;
@@ -99,7 +102,10 @@ struct Stream {
 impl Stream {
     /// Opens a stream; the answer that was given in its place otherwise.
     async fn open(address: SocketAddr, token: &str) -> Result<Self, Whole> {
-        let mut connection = TcpStream::connect(address).await.unwrap();
+        Self::open_on(TcpStream::connect(address).await.unwrap(), token).await
+    }
+
+    async fn open_on(mut connection: TcpStream, token: &str) -> Result<Self, Whole> {
         connection.write_all(&get("/sse", token)).await.unwrap();
         let mut stream = Self { connection, read: String::new() };
         stream.wait_for("\r\n\r\n").await;
@@ -143,7 +149,7 @@ async fn fleet() -> Replicas {
 }
 
 async fn fleet_with(more: &[&str]) -> Replicas {
-    let arguments = [&["--rate-limit", "off", "--max-instances", "160"], more].concat();
+    let arguments = [&["--rate-limit", "off", "--max-instances", "256"], more].concat();
     Replicas::start(1, 3_600, "warn", &arguments).await
 }
 
@@ -152,6 +158,7 @@ async fn sse_session(fleet: &Replicas, username: &str) -> Tokens {
     fleet.session_for(username, "https://mcp.example.com").await
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_makes_room() {
     let fleet = fleet_with(&["--max-streams-per-caller", "64"]).await;
@@ -161,9 +168,11 @@ async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_
         sessions.push(sse_session(&fleet, if number % 2 == 0 { ALICE } else { BOB }).await);
     }
     let mut open = Vec::new();
+    // Each from an address of its own: one address has half of them at most.
     for session in sessions.iter().take(STREAMS / STREAMS_OF_ONE) {
         for _ in 0..STREAMS_OF_ONE {
-            let stream = Stream::open(address, &session.access).await;
+            let connection = connect_from(u8::try_from(open.len() + 2).unwrap(), address).await;
+            let stream = Stream::open_on(connection, &session.access).await;
             open.push(stream.unwrap_or_else(|refused| panic!("stream {}: {}", open.len(), refused.head)));
         }
     }
@@ -178,9 +187,9 @@ async fn event_streams_beyond_the_limit_are_told_to_come_back_and_one_that_ends_
     drop(open.pop());
     open.last_mut().unwrap().connection.shutdown().await.unwrap();
     let mut again = Vec::new();
-    for _ in 0..2 {
+    for from in [100, 101] {
         let place = eventually(|| async {
-            match Stream::open(address, last).await {
+            match Stream::open_on(connect_from(from, address).await, last).await {
                 Ok(stream) => Some(stream),
                 Err(refused) => {
                     assert_eq!(refused.status, 503, "{}", refused.head);
@@ -346,6 +355,92 @@ async fn a_thousand_silent_slow_and_deaf_connections_leave_the_server_to_others(
     drop(held);
     let (code, _, log) = server.end().await;
     assert_eq!(code, Some(0), "{log}");
+}
+
+/// Instances of the server in the tests below. No request waits for one.
+#[cfg(target_os = "linux")]
+const FEW_INSTANCES: [&str; 6] = ["--rate-limit", "off", "--max-instances", "4", "--max-queue", "0"];
+
+/// Sends more of the same requests from one address than the server has instances, and waits until some are refused. The
+/// other ones are at work until this is dropped.
+#[cfg(target_os = "linux")]
+async fn flood(address: SocketAddr, request: Request<Vec<u8>>) -> tokio::task::JoinSet<Outcome> {
+    const REQUESTS: usize = 6;
+    const REFUSED: usize = 2;
+    let request = Arc::new(bytes_of(request));
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..REQUESTS {
+        let request = Arc::clone(&request);
+        flood.spawn(async move { exchange(&mut connect_from(2, address).await, &request).await });
+    }
+    for _ in 0..REFUSED {
+        let answered = soon(flood.join_next()).await.expect("some are refused").unwrap().unwrap();
+        let Outcome::Whole(refused) = answered else { panic!("no answer") };
+        assert_eq!(refused.status, 503, "{}", refused.head);
+    }
+    flood
+}
+
+/// Sends a request again and again from another address, which is answered with this status each time.
+#[cfg(target_os = "linux")]
+async fn is_answered(address: SocketAddr, request: Request<Vec<u8>>, status: u16) {
+    let request = bytes_of(request);
+    for _ in 0..8 {
+        let mut other = connect_from(3, address).await;
+        let answered = soon(exchange(&mut other, &request)).await.expect("it is answered");
+        let Outcome::Whole(answer) = answered else { panic!("no answer") };
+        assert_eq!(answer.status, status, "{}", answer.head);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_one_address_that_wait_for_graph_leave_instances_to_another_one() {
+    let fleet = Replicas::start(1, 3_600, "warn", &FEW_INSTANCES).await;
+    let (address, alice, bob) = (fleet.address(0), fleet.session(ALICE).await, fleet.session(BOB).await);
+    fleet.emulator.control().inject(Fault::on(Endpoint::GraphMemberOf).always().delay_ms(60_000));
+    let _flood = flood(address, tool_request(&alice.access, "listMyGroups", &json!({}))).await;
+    is_answered(address, call_request(&bob.access), 200).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_one_address_to_a_server_behind_that_are_not_decided_leave_instances_to_another_one() {
+    let behind = Behind::start().await;
+    let url = behind.url();
+    let more = ["--check", "off", "--token-mode", "both", "--required-scope", "Mcp.Access", "--upstream", &url];
+    let fleet = Replicas::start(1, 3_600, "warn", &[&FEW_INSTANCES[..], &more].concat()).await;
+    // Without the keys of Entra ID, the component cannot decide about a token.
+    fleet.emulator.control().inject(Fault::on(Endpoint::Keys).always().delay_ms(60_000));
+    let (address, token) = (fleet.address(0), bearer(&fleet.emulator, ALICE).await);
+    let _flood = flood(address, call_request(&token)).await;
+    is_answered(address, call_request(""), 401).await;
+    let metadata = Request::get("/.well-known/oauth-protected-resource/mcp").body(Vec::new()).unwrap();
+    is_answered(address, metadata, 200).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_streams_of_an_address_leave_instances_to_its_own_requests_and_to_others() {
+    let fleet = Replicas::start(1, 3_600, "warn", &["--rate-limit", "off", "--max-instances", "8"]).await;
+    let (address, session) = (fleet.address(0), sse_session(&fleet, ALICE).await);
+    let mut open = Vec::new();
+    let refused = loop {
+        match Stream::open_on(connect_from(2, address).await, &session.access).await {
+            Ok(stream) => open.push(stream),
+            Err(refused) => break refused,
+        }
+    };
+    // A quarter of the instances are for event streams, and half of these for one address.
+    assert_eq!((open.len(), refused.status), (1, 503), "{}", refused.head);
+    open.extend(Stream::open_on(connect_from(3, address).await, &session.access).await);
+    assert_eq!(open.len(), 2, "another address has a place");
+    let request = bytes_of(call_request(&session.access));
+    for from in [2, 3, 4] {
+        let answered = exchange(&mut connect_from(from, address).await, &request).await;
+        let Outcome::Whole(answer) = answered else { panic!("no answer") };
+        assert_eq!(answer.status, 200, "{}", answer.head);
+    }
 }
 
 /// Sends all of a body but its last byte.

@@ -232,7 +232,7 @@ async fn a_client_that_leaves_cancels_its_request_and_does_not_escape_the_record
     let gate = Arc::new(gate(&keeper, &server));
     let asking = tokio::spawn({
         let gate = Arc::clone(&gate);
-        async move { gate.handle(post()).await }
+        async move { gate.handle(post(), || ()).await }
     });
     server.has_begun.notified().await;
     asking.abort();

@@ -113,7 +113,7 @@ async fn messages_that_wait_to_be_judged_share_their_room() {
             sender.send(large).await.unwrap();
             asks(name);
             let gate = Arc::clone(&gate);
-            waiting.push(tokio::spawn(async move { gate.handle(post()).await }));
+            waiting.push(tokio::spawn(async move { gate.handle(post(), || ()).await }));
             // The next one is asked for when this one is held.
             while sender.capacity() < sender.max_capacity() {
                 tokio::task::yield_now().await;

@@ -137,7 +137,7 @@ async fn an_answer_of_the_component_is_the_answer() {
 async fn the_component_gets_a_request_back_that_it_serves_itself() {
     let keeper = Keeper::granting(grant());
     *keeper.admission.lock().unwrap() = Some(Ok(Admission::OwnPath));
-    let outcome = gate(&keeper, &Server::new(|| Ok(json("{}")))).handle(post()).await;
+    let outcome = gate(&keeper, &Server::new(|| Ok(json("{}")))).handle(post(), || panic!("it goes on")).await;
     assert!(matches!(outcome, Outcome::OwnPath(request) if request.body().as_ref() == b"{}"));
 }
 
@@ -236,4 +236,21 @@ async fn one_caller_gets_half_of_what_a_server_takes_at_once_and_others_the_rest
     assert_eq!(ask(&narrow, post()).await.status(), 200);
     drop(taken);
     assert_eq!(ask(&narrow, post()).await.status(), 200);
+}
+
+#[tokio::test]
+async fn it_is_known_that_a_request_goes_on_before_the_server_behind_answers() {
+    let (keeper, server) = (Keeper::granting(grant()), Server::silent());
+    let gate = Arc::new(gate(&keeper, &server));
+    let decided = Arc::<AtomicBool>::default();
+    let asking = tokio::spawn({
+        let (gate, decided) = (Arc::clone(&gate), Arc::clone(&decided));
+        async move { gate.handle(post(), || decided.store(true, Ordering::SeqCst)).await }
+    });
+    server.has_begun.notified().await;
+    assert!(decided.load(Ordering::SeqCst));
+    asking.abort();
+    *keeper.admission.lock().unwrap() = Some(Err(trapped()));
+    let refused = gate.handle(post(), || panic!("it goes on")).await;
+    assert!(matches!(refused, Outcome::Answer(answer) if answer.status() == 500));
 }
