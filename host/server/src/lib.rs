@@ -60,6 +60,13 @@ const END_POLLS: u32 = 10;
 /// is little memory for them, it is a thousandth.
 const LEAST_BODY_BYTES: usize = 4096;
 
+/// What part of the memory for bodies the largest body is that is little, 64 KiB of 64 MiB: where others have occupied all, a
+/// client that occupies nothing else still has one taken.
+const LITTLE_BODY_PART: usize = 1_024;
+
+/// What part of the memory for bodies there is besides, for little ones: 16 MiB, for 256 clients at least.
+const SPARE_PART: usize = 4;
+
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -139,6 +146,8 @@ impl HttpServer {
                 most_each: limits.buffered_bytes / 2,
                 least: LEAST_BODY_BYTES.min(limits.buffered_bytes / 1_000).max(1),
                 newcomers_first: false,
+                little: limits.buffered_bytes / LITTLE_BODY_PART,
+                spare: limits.buffered_bytes / SPARE_PART,
             }),
             turns: Turns::new(limits.at_work, limits.waiting, limits.wait),
             event_streams: Turns::places(limits.event_streams),
@@ -155,6 +164,8 @@ impl HttpServer {
             most_each: (limits.connections / 2).max(1),
             least: 1,
             newcomers_first: true,
+            little: 0,
+            spare: 0,
         });
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
         let accepting = async {

@@ -46,9 +46,11 @@ pub struct Limits {
     /// say its length waits until it has ended or proved to be too long, for as long at most. Only requests that a declared
     /// proxy sends by HTTP/2 do not wait: their connection is for its other clients as well.
     pub unread_pause: Duration,
-    /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies that one
-    /// client address, or an IPv6 network (/56, /48), is sending occupy no more than half. When there is no more room,
-    /// a body of the address that occupies most gives way to one of an address that occupies less.
+    /// Bytes of all request bodies and large answers that are in memory at the same time. The request bodies of one
+    /// client address, or of an IPv6 network (/56, /48), occupy no more than half. When there is no more room, a body that
+    /// the address which occupies most is still sending gives way to one of an address that occupies less. A body that is
+    /// whole does not give way, so an address has further ones only as far as there is as much left for others; and a
+    /// quarter more is there for a small body (a thousandth) of each client that occupies nothing else.
     pub buffered_bytes: usize,
     /// Requests that are with the handler at the same time, as long as they occupy it ([`AtWork`](super::AtWork)). A client
     /// address, or an IPv6 network (/56, /48), has a further one there only while it has fewer than are left: half at most,

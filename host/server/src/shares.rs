@@ -6,6 +6,10 @@
 //! newcomer. So the share of each shrinks with the number of those that want one, down to equal parts. A client that
 //! occupies little gets in, unless it shares its network with the greediest.
 //!
+//! A body that is whole is at work, and nothing displaces it. So a further one of an address becomes whole only while the
+//! address occupies no more than the whole ones of all leave: those of one address have half, those of four a fifth each. And
+//! where they leave nothing, there is room to spare for one small body of each client.
+//!
 //! What may not be in it: what is shared (connections, bytes of request bodies), and how it is given up.
 
 use std::cmp::Reverse;
@@ -56,6 +60,10 @@ pub(super) struct Bounds {
     pub(super) least: usize,
     /// Whether a client that occupies nothing yet displaces even one that occupies as little as it is going to.
     pub(super) newcomers_first: bool,
+    /// Of a client that occupies nothing else, so much finds room also where there is none.
+    pub(super) little: usize,
+    /// Of all clients together, for that.
+    pub(super) spare: usize,
 }
 
 /// An amount that clients share. What occupies nothing is not remembered.
@@ -67,6 +75,10 @@ pub(super) struct Shares {
 #[derive(Default)]
 struct Table {
     occupied: usize,
+    /// Of it, what is not displaced.
+    whole: usize,
+    /// Of it, what there was no other room for.
+    spared: usize,
     networks: HashMap<(usize, IpAddr), Arc<AtomicUsize>>,
     /// How many of the widest networks occupy how much.
     ranks: BTreeMap<usize, usize>,
@@ -74,10 +86,14 @@ struct Table {
     next: u64,
 }
 
-/// A connection, or a body that is being sent: what can be displaced.
+/// A connection, a body, or a large answer.
 struct Holder {
     client: Option<Client>,
     amount: usize,
+    /// It is not displaced: a request with this body is at work, or it is an answer.
+    is_whole: bool,
+    /// There was no other room for it, see [`Bounds::little`].
+    is_spared: bool,
     activity: Arc<Activity>,
     displaced: Arc<Displaced>,
 }
@@ -113,10 +129,8 @@ pub(super) struct Share {
     displaced: Arc<Displaced>,
     /// What it was grown by. It may cost more.
     used: usize,
-    /// Its holder in the table, while it can be displaced.
+    /// Its holder in the table, as long as it was not displaced.
     id: Option<u64>,
-    /// What it occupies besides, which is not displaced.
-    settled: usize,
 }
 
 impl Shares {
@@ -135,7 +149,6 @@ impl Shares {
             displaced: Arc::default(),
             used: 0,
             id: None,
-            settled: 0,
         }
     }
 
@@ -153,44 +166,80 @@ impl Share {
     /// Whether there is, or is made, room for so much more. If not, nothing changes. `wanted` is what the share is going
     /// to need, as far as that is known; that much at least its client will occupy, when it is compared with others.
     pub(super) fn grow(&mut self, more: usize, wanted: usize) -> bool {
-        let shares = Arc::clone(&self.shares);
-        let mut table = shares.table();
-        let cost = self.cost_of(more);
-        if !self.is_held(&table) || !self.make_room(&mut table, cost, wanted) {
-            return false;
-        }
-        self.used = self.used.saturating_add(more);
-        if cost > 0 {
-            let id = *self.id.get_or_insert_with(|| table.enter(self.networks, &self.activity, &self.displaced));
-            table.add(id, cost);
-        }
-        true
+        self.enlarge(more, wanted, false)
     }
 
-    /// The same for the last of it: the whole is not displaced any more, and counts for no client.
+    /// The same for the last of it: the whole is not displaced any more.
     pub(super) fn grow_to_the_end(&mut self, more: usize) -> bool {
+        self.enlarge(more, more, true)
+    }
+
+    fn enlarge(&mut self, more: usize, wanted: usize, to_the_end: bool) -> bool {
         let shares = Arc::clone(&self.shares);
         let mut table = shares.table();
         let cost = self.cost_of(more);
-        if !self.is_held(&table) || !self.make_room(&mut table, cost, more) {
+        if !self.is_held(&table) || (to_the_end && !self.may_be_whole(&table, cost)) {
+            return false;
+        }
+        // What is paid for needs no room.
+        let has_room = cost == 0 || self.make_room(&mut table, cost, wanted);
+        if !has_room && !self.is_little(&table, cost, wanted) {
             return false;
         }
         self.used = self.used.saturating_add(more);
-        let held = self.id.take().and_then(|id| table.remove(id)).map_or(0, |holder| holder.amount);
-        self.settled = self.settled.saturating_add(held).saturating_add(cost);
-        table.occupied = table.occupied.saturating_add(held).saturating_add(cost);
+        if cost > 0 && self.id.is_none() {
+            self.id = Some(table.enter(self.networks, &self.activity, &self.displaced));
+        }
+        if let Some(id) = self.id.filter(|_| cost > 0 || to_the_end) {
+            table.change(id, |holder| {
+                holder.amount = holder.amount.saturating_add(cost);
+                holder.is_whole |= to_the_end;
+                holder.is_spared |= !has_room;
+            });
+        }
         true
     }
 
     /// What so much more costs, beyond what is paid for.
     fn cost_of(&self, more: usize) -> usize {
-        let cost = |used: usize| if used == 0 { 0 } else { used.max(self.shares.bounds.least) };
-        cost(self.used.saturating_add(more)).saturating_sub(cost(self.used))
+        self.cost(self.used.saturating_add(more)).saturating_sub(self.cost(self.used))
+    }
+
+    fn cost(&self, used: usize) -> usize {
+        if used == 0 { 0 } else { used.max(self.shares.bounds.least) }
     }
 
     /// Whether nothing was displaced.
     fn is_held(&self, table: &Table) -> bool {
         self.id.is_none_or(|id| table.holders.contains_key(&id))
+    }
+
+    /// Whether it becomes whole with so much more: if its client occupies nothing else, or, with it, no more than is left of
+    /// what is whole already.
+    fn may_be_whole(&self, table: &Table, more: usize) -> bool {
+        let own = self.cost(self.used);
+        let holder = self.id.and_then(|id| table.holders.get(&id));
+        if own.saturating_add(more) == 0 || holder.is_some_and(|holder| holder.is_whole) {
+            return true;
+        }
+        let left = self.shares.bounds.most.saturating_sub(table.whole);
+        self.networks.into_iter().flatten().enumerate().all(|network| {
+            let occupied = table.occupied_by(network);
+            occupied <= own || occupied.saturating_add(more) <= left
+        })
+    }
+
+    /// Whether it is little, and all that its client occupies, and there is room to spare for it.
+    fn is_little(&self, table: &Table, more: usize, wanted: usize) -> bool {
+        let bounds = self.shares.bounds;
+        let Some([widest, ..]) = self.networks else { return false };
+        let own = self.cost(self.used);
+        let holder = self.id.and_then(|id| table.holders.get(&id));
+        let spared = holder.filter(|holder| holder.is_spared).map_or(0, |holder| holder.amount);
+        let others = table.spared.saturating_sub(spared);
+        self.used.saturating_add(wanted.max(more)) <= bounds.little
+            && table.occupied_by((0, widest)) == own
+            && others.saturating_add(own).saturating_add(more) <= bounds.spare
     }
 
     /// Displaces as few as there have to be, or none.
@@ -223,7 +272,7 @@ impl Share {
 
     /// Occupies so much from now on, whether or not there is room, and is not displaced.
     pub(super) fn settle(&mut self, amount: usize) {
-        if self.id.is_none() && self.settled == amount {
+        if self.id.is_none() && amount == 0 {
             return;
         }
         let shares = Arc::clone(&self.shares);
@@ -231,8 +280,11 @@ impl Share {
         if let Some(id) = self.id.take() {
             table.remove(id);
         }
-        table.occupied = table.occupied.saturating_sub(self.settled).saturating_add(amount);
-        self.settled = amount;
+        if amount > 0 {
+            let id = table.enter(self.networks, &self.activity, &self.displaced);
+            table.change(id, |holder| (holder.amount, holder.is_whole) = (amount, true));
+            self.id = Some(id);
+        }
     }
 }
 
@@ -281,7 +333,7 @@ impl Table {
             }
             (Obstacle::Network(_), ..) => false,
         };
-        let displaceable = self.holders.iter().filter_map(|(id, holder)| {
+        let displaceable = self.holders.iter().filter(|(_, holder)| !holder.is_whole).filter_map(|(id, holder)| {
             let standing = holder.activity.standing();
             let may_go = match &holder.client {
                 Some(_) => standing != Standing::Busy,
@@ -314,15 +366,23 @@ impl Table {
         });
         let id = self.next;
         self.next = self.next.wrapping_add(1);
-        let holder = Holder { client, amount: 0, activity: Arc::clone(activity), displaced: Arc::clone(displaced) };
+        let holder = Holder {
+            client,
+            amount: 0,
+            is_whole: false,
+            is_spared: false,
+            activity: Arc::clone(activity),
+            displaced: Arc::clone(displaced),
+        };
         self.holders.insert(id, holder);
         id
     }
 
-    fn add(&mut self, id: u64, more: usize) {
+    /// Changes a holder, and counts it anew.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Holder)) {
         let Some(mut holder) = self.holders.remove(&id) else { return };
         self.take_back(&holder);
-        holder.amount = holder.amount.saturating_add(more);
+        change(&mut holder);
         self.put_back(id, holder);
     }
 
@@ -335,6 +395,8 @@ impl Table {
     /// The amount of a holder is not occupied any more.
     fn take_back(&mut self, holder: &Holder) {
         self.occupied = self.occupied.saturating_sub(holder.amount);
+        self.whole = self.whole.saturating_sub(if holder.is_whole { holder.amount } else { 0 });
+        self.spared = self.spared.saturating_sub(if holder.is_spared { holder.amount } else { 0 });
         let Some(client) = &holder.client else { return };
         self.rank(client, |occupied| occupied.saturating_sub(holder.amount));
         for (place, (network, occupied)) in client.networks.iter().zip(&client.occupied).enumerate() {
@@ -347,6 +409,8 @@ impl Table {
     /// The opposite.
     fn put_back(&mut self, id: u64, holder: Holder) {
         self.occupied = self.occupied.saturating_add(holder.amount);
+        self.whole = self.whole.saturating_add(if holder.is_whole { holder.amount } else { 0 });
+        self.spared = self.spared.saturating_add(if holder.is_spared { holder.amount } else { 0 });
         if let Some(client) = &holder.client {
             self.rank(client, |occupied| occupied.saturating_add(holder.amount));
             for (place, (network, occupied)) in client.networks.iter().zip(&client.occupied).enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! One call at a time asks the source, and holds nothing meanwhile that others need: they use the token at hand as long as
 //! it is good at all. Those that have none wait, and take what the question brings. A source that has failed is left alone for
-//! some seconds, so calls do not wait for it one after the other.
+//! some seconds, so calls do not wait for it one after the other. The call that asks waits for a moment only while the token at
+//! hand is good for longer: one that keeps silent is given up, and left alone for half a minute.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +12,20 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Credential;
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep};
 
 /// How long a source is left alone that has failed. A question to one that keeps silent takes up to half a minute.
 pub(super) const FAILED: Duration = Duration::from_secs(5);
+
+/// How long the call that asks waits for a source while it could use the token at hand. Longer than the pause before a second
+/// try, and than the Azure CLI needs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A token that is good for so long can be used in the place of a new one, and the source be asked later.
+const GOOD_FOR_LONGER: Duration = Duration::from_secs(60);
+
+/// How long a source is left alone that kept silent, as long as there is such a token.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// A token is asked for anew when it has less than this left.
 const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
@@ -25,31 +36,38 @@ pub(super) struct Turn<E> {
     asking: tokio::sync::Mutex<()>,
     /// With the time, as a reading of the monotonic clock.
     failed: Mutex<Option<(Duration, E)>>,
+    /// When a question to it was given up.
+    silent: Mutex<Option<Duration>>,
 }
 
 impl<E: Clone> Turn<E> {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, asking: tokio::sync::Mutex::default(), failed: Mutex::default() }
+        Self { clock, asking: tokio::sync::Mutex::default(), failed: Mutex::default(), silent: Mutex::default() }
     }
 
     /// What is at hand, or else what the source says to `ask`. `fresh` is what needs no renewal, `good` what can be used
-    /// where there is none; neither waits.
+    /// where there is none, if it is good for longer than it is told; neither waits.
     pub(super) async fn take<T>(
         &self,
         fresh: impl Fn() -> Option<T>,
-        good: impl Fn() -> Option<T>,
+        good: impl Fn(Duration) -> Option<T>,
         ask: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         if let Some(fresh) = fresh() {
             return Ok(fresh);
         }
         if let Some(fault) = self.failed() {
-            return good().ok_or(fault);
+            return good(Duration::ZERO).ok_or(fault);
+        }
+        if self.was_silent()
+            && let Some(good) = good(GOOD_FOR_LONGER)
+        {
+            return Ok(good);
         }
         let _asking = match self.asking.try_lock() {
             Ok(asking) => asking,
             // Another call asks the source.
-            Err(_) => match good() {
+            Err(_) => match good(Duration::ZERO) {
                 Some(good) => return Ok(good),
                 None => self.asking.lock().await,
             },
@@ -59,10 +77,28 @@ impl<E: Clone> Turn<E> {
             return Ok(fresh);
         }
         if let Some(fault) = self.failed() {
-            return good().ok_or(fault);
+            return good(Duration::ZERO).ok_or(fault);
         }
+        let asked = match good(GOOD_FOR_LONGER) {
+            None => ask.await,
+            Some(good) => tokio::select! {
+                biased;
+                asked = ask => asked,
+                () = sleep(&*self.clock, PATIENCE) => {
+                    tracing::warn!("a source of tokens keeps silent, so the one at hand is used for now");
+                    *lock(&self.silent) = Some(self.clock.monotonic());
+                    return Ok(good);
+                }
+            },
+        };
         // A source that does not answer for a moment is no reason to refuse.
-        self.noted(ask.await).or_else(|fault| good().ok_or(fault))
+        self.noted(asked).or_else(|fault| good(Duration::ZERO).ok_or(fault))
+    }
+
+    /// Whether a question to the source was given up just now.
+    fn was_silent(&self) -> bool {
+        let at = *lock(&self.silent);
+        at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < SILENT)
     }
 
     /// Waits for the right to ask.
@@ -132,7 +168,7 @@ impl<E: Clone + std::fmt::Display> KeptToken<E> {
         };
         // However long a token lasts that was given while this call waited: the source has no better one.
         let fresh = || kept(&|state, token| state.given != before || lasts(token, RENEW_BEFORE));
-        self.turn.take(fresh, || kept(&|_, token| lasts(token, Duration::ZERO)), ask).await
+        self.turn.take(fresh, |margin| kept(&|_, token| lasts(token, margin)), ask).await
     }
 
     /// Forgets the token if it is this one, which was refused.

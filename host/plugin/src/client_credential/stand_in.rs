@@ -164,11 +164,12 @@ impl Outbound for FillsIn {
             return http.send(request, options);
         }
         let (mut head, body) = request.into_parts();
+        let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // A server or a proxy may want to know the length. Of a form that changes its length it is another one.
         if !self.stand_ins.keeps_length() {
             head.headers.remove(CONTENT_LENGTH);
         }
-        let filled = FilledIn(Some(Box::pin(async move { Ok(self.stand_ins.fill_in(form(body).await?)) })));
+        let filled = FilledIn(Some(Box::pin(async move { Ok(self.stand_ins.fill_in(form(body, declared).await?)) })));
         http.send(Request::from_parts(head, filled.boxed_unsync()), options)
     }
 }
@@ -188,18 +189,30 @@ fn fitted(mut stand_in: String, length: usize) -> String {
     stand_in
 }
 
-/// The whole form.
-async fn form(mut body: RequestBody) -> Result<Bytes, Error> {
-    let mut form = Zeroizing::new(Vec::new());
+/// The whole form, of which the head may declare a length.
+async fn form(mut body: RequestBody, declared: Option<usize>) -> Result<Bytes, Error> {
+    let mut form = Zeroizing::new(Vec::<u8>::with_capacity(declared.unwrap_or(0).min(MAX_FORM_BYTES)));
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         let length = form.len().saturating_add(data.len());
         if length > MAX_FORM_BYTES {
             return Err(Error::HttpRequestBodySize(length.try_into().ok()));
         }
-        form.extend_from_slice(&data);
+        append(&mut form, &data);
     }
     Ok(Bytes::from_owner(form))
+}
+
+/// Tokens of callers and refresh tokens are in a form. A vector that grows by itself leaves a copy of them behind; one that a
+/// larger one replaces is zeroed.
+fn append(form: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
+    let length = form.len().saturating_add(data.len());
+    if length > form.capacity() {
+        let mut larger = Zeroizing::new(Vec::<u8>::with_capacity(length.saturating_mul(2)));
+        larger.extend_from_slice(form);
+        *form = larger;
+    }
+    form.extend_from_slice(data);
 }
 
 /// The body of a request for tokens, in one piece. `None`: it was sent.

@@ -236,11 +236,11 @@ impl VaultCertificate {
         self.kept(&state, &current, audience, RENEW_BEFORE)
     }
 
-    /// The assertion of the version in use, as long as it is good at all.
-    fn at_hand_still(&self, audience: &str) -> Option<Credential> {
+    /// The assertion of the version in use, if it is good for longer than `margin`.
+    fn at_hand_still(&self, audience: &str, margin: Duration) -> Option<Credential> {
         let state = self.state();
         let current = state.current.as_ref().filter(|current| !current.is_over(self.clock.now_seconds()))?;
-        self.kept(&state, current, audience, Duration::ZERO)
+        self.kept(&state, current, audience, margin)
     }
 
     /// The assertion of this version, if there is one that is good for longer than `margin`.
@@ -370,7 +370,8 @@ impl From<VaultFault> for CredentialError {
 #[async_trait]
 impl ClientCredential for VaultCertificate {
     async fn obtain(&self, audience: &str) -> Result<Credential, CredentialError> {
-        self.turn.take(|| self.at_hand(audience), || self.at_hand_still(audience), self.ask(audience)).await
+        let still = |margin| self.at_hand_still(audience, margin);
+        self.turn.take(|| self.at_hand(audience), still, self.ask(audience)).await
     }
 
     async fn replacement(&self, audience: &str, refused: &Credential) -> Result<Credential, CredentialError> {

@@ -12,12 +12,13 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn shares(most: usize, most_each: usize) -> Arc<Shares> {
-    Shares::new(Bounds { most, most_each, least: 1, newcomers_first: false })
+    Shares::new(Bounds { most, most_each, least: 1, newcomers_first: false, little: 0, spare: 0 })
 }
 
 /// Connections: half for each, and a newcomer always gets in.
 fn connections(most: usize) -> Arc<Shares> {
-    Shares::new(Bounds { most, most_each: (most / 2).max(1), least: 1, newcomers_first: true })
+    let most_each = (most / 2).max(1);
+    Shares::new(Bounds { most, most_each, least: 1, newcomers_first: true, little: 0, spare: 0 })
 }
 
 impl Shares {
@@ -28,6 +29,12 @@ impl Shares {
     fn take(self: &Arc<Self>, client: &str, amount: usize) -> Option<Share> {
         let mut share = self.of(client);
         share.grow(amount, amount).then_some(share)
+    }
+
+    /// What is occupied, and of it what is whole, and what there was no other room for.
+    fn counted(&self) -> (usize, usize, usize) {
+        let table = self.table();
+        (table.occupied, table.whole, table.spared)
     }
 
     fn proxy(self: &Arc<Self>) -> Option<Share> {
@@ -106,19 +113,71 @@ fn what_was_displaced_occupies_nothing_and_does_not_grow() {
 }
 
 #[test]
-fn what_is_whole_counts_for_no_client_and_is_not_displaced() {
-    let shares = shares(4, 2);
+fn what_is_whole_is_not_displaced_and_counts_for_its_client() {
+    let shares = shares(7, 4);
     let mut whole = shares.of("203.0.113.1");
-    assert!(whole.grow(1, 2) && whole.grow_to_the_end(1));
-    let mut more = shares.take("203.0.113.1", 2).expect("the client may go on");
-    assert!(shares.take("203.0.113.2", 2).is_none(), "nothing of this size is displaced by as much");
-    let small = shares.take("203.0.113.2", 1).expect("one that wants less displaces what is not whole");
-    assert!(more.is_displaced() && !whole.is_displaced() && !more.grow(1, 1));
+    assert!(whole.grow(2, 3) && whole.grow_to_the_end(1) && whole.grow_to_the_end(0));
+    assert!(shares.take("203.0.113.1", 2).is_none(), "with 3, it has 1 left of its part");
+    let mut more = shares.take("203.0.113.1", 1).unwrap();
+    let other = shares.take("203.0.113.2", 3).unwrap();
+    let small = shares.take("203.0.113.3", 1).expect("the greediest gives way with what is not whole");
+    assert!(more.is_displaced() && !whole.is_displaced() && !other.is_displaced() && !more.grow(1, 1));
     // An answer takes the place of a request, as large as it is.
-    whole.settle(10);
-    assert_eq!(shares.table().occupied, 11);
-    drop((whole, more, small));
-    assert_eq!(shares.table().occupied, 0);
+    whole.settle(5);
+    assert_eq!(shares.counted(), (9, 5, 0));
+    assert!(shares.take("203.0.113.1", 1).is_none(), "an answer counts for its client, too");
+    drop((whole, more, other, small));
+    assert_eq!(shares.counted(), (0, 0, 0));
+}
+
+#[test]
+fn an_address_has_as_much_of_what_is_whole_as_is_left_at_most() {
+    for (clients, each) in [(1, 30), (2, 20), (4, 12), (9, 6)] {
+        let shares = shares(60, 30);
+        let mut held = Vec::new();
+        loop {
+            let before = held.len();
+            for client in 1..=clients {
+                let mut share = shares.of(&format!("203.0.113.{client}"));
+                if share.grow_to_the_end(1) {
+                    held.push(share);
+                }
+            }
+            if held.len() == before {
+                break;
+            }
+        }
+        assert_eq!(held.len(), clients * each, "{clients} addresses");
+        let mut newcomer = shares.of("198.51.100.1");
+        assert!(newcomer.grow_to_the_end(each), "{clients} addresses leave as much as each has");
+    }
+}
+
+#[test]
+fn where_there_is_no_room_there_is_some_to_spare_for_little_of_a_client_that_occupies_nothing_else() {
+    let full = |spare: usize| {
+        let bounds = Bounds { most: 4, most_each: 4, least: 1, newcomers_first: false, little: 2, spare };
+        let shares = Shares::new(bounds);
+        let mut whole = shares.of("203.0.113.1");
+        assert!(whole.grow_to_the_end(4));
+        (shares, whole)
+    };
+    let (shares, whole) = full(3);
+    assert!(shares.take("203.0.113.2", 3).is_none(), "it is not little");
+    assert!(!shares.of("203.0.113.2").grow(1, 3), "what it is going to need counts");
+    let mut little = shares.of("203.0.113.2");
+    assert!(little.grow(1, 2) && little.grow_to_the_end(1));
+    assert!(shares.take("203.0.113.2", 1).is_none(), "the client has its little");
+    assert!(shares.take("203.0.113.3", 2).is_none(), "there is less to spare");
+    let other = shares.take("203.0.113.3", 1).unwrap();
+    assert!(shares.take("203.0.113.4", 1).is_none(), "there is nothing left to spare");
+    drop((whole, little, other));
+    assert_eq!(shares.counted(), (0, 0, 0));
+
+    let (shares, _whole) = full(8);
+    let _one = shares.take("2001:db8:0:1::1", 1).unwrap();
+    assert!(shares.take("2001:db8:0:2::1", 1).is_none(), "a /48 is one client");
+    assert!(shares.take("2001:db9::1", 1).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +260,9 @@ fn a_proxy_gives_way_where_all_that_is_left_to_send_waits() {
 
 #[test]
 fn the_smallest_body_costs_a_page_and_the_bytes_of_that_page_nothing_more() {
-    let shares = Shares::new(Bounds { most: 4 * 4096, most_each: 4 * 4096, least: 4096, newcomers_first: false });
+    let most = 4 * 4096;
+    let bounds = Bounds { most, most_each: most, least: 4096, newcomers_first: false, little: 0, spare: 0 };
+    let shares = Shares::new(bounds);
     let mut held: Vec<_> = (0..4).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
     assert!(shares.take("203.0.113.1", 1).is_none(), "so few are all that there is room for");
     assert!(held[0].grow(4095, 4095) && !held[0].grow(1, 1));

@@ -366,6 +366,54 @@ async fn a_body_in_one_large_piece_is_served_when_two_others_have_filled_the_mem
     assert_eq!((answer.status(), answer.body()), (200, "0123456789"));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whole_bodies_whose_requests_are_at_work_leave_room_for_those_of_other_addresses() {
+    let limits = Limits { buffered_bytes: 12, request_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let mut at_work = Vec::new();
+    for last in [2, 2, 3] {
+        let mut stream = from(&server, last).await;
+        stream.write_all(post("/wait", 3, "xxx").as_bytes()).await.unwrap();
+        server.component.has_begun().await;
+        at_work.push(stream);
+    }
+    // The first address has its half, and the second one as much as is left.
+    for (last, length, expected) in [(2, 1, 503), (3, 1, 503), (4, 3, 200)] {
+        let mut stream = from(&server, last).await;
+        stream.write_all(post("/", length, &"x".repeat(length)).as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status(), expected, "{length} bytes from 127.0.0.{last}");
+    }
+    server.component.go_on.notify_waiters();
+    for stream in &mut at_work {
+        assert_eq!(answer(stream).await.status(), 200);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_small_body_is_served_where_whole_ones_have_filled_the_memory() {
+    let limits = Limits { buffered_bytes: 2_048, request_time: PATIENCE * 2, ..Limits::default() };
+    let server = Running::limited(limits).await;
+    let mut at_work = Vec::new();
+    for last in [2, 3] {
+        let mut stream = from(&server, last).await;
+        stream.write_all(post("/wait", 1_024, &"x".repeat(1_024)).as_bytes()).await.unwrap();
+        server.component.has_begun().await;
+        at_work.push(stream);
+    }
+    // A thousandth is small.
+    for (body, expected) in [("abc", 503), ("ab", 200)] {
+        let mut stream = from(&server, 4).await;
+        stream.write_all(post("/", body.len(), body).as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status(), expected, "{body}");
+    }
+    server.component.go_on.notify_waiters();
+    for stream in &mut at_work {
+        assert_eq!(answer(stream).await.status(), 200);
+    }
+}
+
 #[tokio::test]
 async fn all_of_an_ipv6_network_together_has_half_of_the_memory() {
     for (first, second, third) in [

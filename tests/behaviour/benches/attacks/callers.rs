@@ -14,7 +14,7 @@ use crate::tally::Tally;
 use crate::{Crowd, again, until};
 
 /// Good clients: people whose sign-in needs nothing but a password.
-const OTHERS: [&str; 4] =
+pub(crate) const OTHERS: [&str; 4] =
     ["alice@contoso.example", "olga@contoso.example", "sara@contoso.example", "admin@contoso.example"];
 
 /// Streams that the server holds open, and of these for one person.

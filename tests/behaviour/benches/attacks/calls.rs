@@ -1,4 +1,4 @@
-//! Attack 7: a single signed-in caller sends all the calls it can, which ask Graph.
+//! Attack 7: a single signed-in caller sends all the calls it can, which ask Graph, also the largest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,8 @@ struct Flood {
     batch: usize,
     /// Requests at the same time.
     senders: usize,
+    /// Bytes of a body at least: white space makes up for what the messages do not have.
+    bytes: usize,
     /// What Graph does.
     graph: fn(Fault) -> Fault,
     /// Whether the server lets some of them through.
@@ -39,11 +41,12 @@ struct Flood {
     at_least: u64,
 }
 
-const FLOODS: [Flood; 4] = [
+const FLOODS: [Flood; 5] = [
     Flood {
         name: "8 batches of 100 calls at a time",
         batch: 100,
         senders: 8,
+        bytes: 0,
         graph: |fault| fault,
         is_admitted: false,
         at_least: 0,
@@ -52,6 +55,7 @@ const FLOODS: [Flood; 4] = [
         name: "8 batches of 20 calls at a time, Graph takes 0.1 s for each call",
         batch: 20,
         senders: 8,
+        bytes: 0,
         graph: |fault| fault.delay_ms(100),
         is_admitted: true,
         at_least: 40,
@@ -61,14 +65,26 @@ const FLOODS: [Flood; 4] = [
         name: "600 calls at a time, Graph takes 5 s for each",
         batch: 1,
         senders: 600,
+        bytes: 0,
         graph: |fault| fault.delay_ms(5_000),
         is_admitted: true,
         at_least: 8,
+    },
+    // As many as there is memory for, of whole bodies whose requests are at work.
+    Flood {
+        name: "64 calls of 1 MiB at a time, Graph takes 5 s for each",
+        batch: 1,
+        senders: 64,
+        bytes: 1024 * 1024,
+        graph: |fault| fault.delay_ms(5_000),
+        is_admitted: true,
+        at_least: 16,
     },
     Flood {
         name: "16 calls at a time, of which Graph wants each again in 5 s",
         batch: 1,
         senders: 16,
+        bytes: 0,
         graph: |fault| fault.status(429).header("retry-after", "5").delay_ms(200),
         is_admitted: true,
         at_least: 16,
@@ -99,11 +115,12 @@ impl Flood {
             for sender in 0..self.senders {
                 let (door, token, message) = (site.door(), token.clone(), Arc::clone(&message));
                 let (from, tally) = (attackers[sender % attackers.len()], Arc::clone(&tally));
+                let bytes = self.bytes;
                 crowd.spawn(async move {
                     again(|| async {
                         tally.begin();
                         let held = tally.hold();
-                        let status = door.post_message(from, &token, version, &message).await;
+                        let status = door.post_padded(from, &token, version, &message, bytes).await;
                         drop(held);
                         tally.answer("requests", status);
                         if matches!(status, None | Some(429 | 503)) {

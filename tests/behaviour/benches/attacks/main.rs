@@ -23,6 +23,9 @@
     reason = "a benchmark prints, starts programs, looks at the time, waits, and may stop at the first surprise"
 )]
 
+#[path = "../../all/support/behind.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
+mod behind;
 mod callers;
 mod calls;
 #[path = "../../all/support/certificate.rs"]
@@ -57,11 +60,11 @@ use report::Report;
 pub(crate) type Crowd = JoinSet<()>;
 
 /// The attacks by name; the first is number 1.
-const NAMES: [&str; 9] =
-    ["bodies", "connections", "lock-out", "store", "documents", "streams", "calls", "audit", "forwarded"];
+const NAMES: [&str; 10] =
+    ["bodies", "connections", "lock-out", "store", "documents", "streams", "calls", "audit", "forwarded", "gate"];
 
 /// How long all attacks together may take.
-const SUITE: Duration = Duration::from_secs(8 * 60);
+const SUITE: Duration = Duration::from_secs(12 * 60);
 
 /// Seconds of a phase. In three of the longest, a good client stays below its own 600 calls a minute.
 const SECONDS: std::ops::RangeInclusive<f64> = 0.5..=5.0;
@@ -119,10 +122,14 @@ async fn play(number: usize, report: &mut Report) {
         3 => strangers::client_lock_out(report).await,
         4 => growth::store(report).await,
         5 => documents::hanging(report).await,
-        6 => callers::event_streams(report).await,
+        6 => {
+            callers::event_streams(report).await;
+            strangers::event_streams(report).await;
+        }
         7 => calls::floods(report).await,
         8 => callers::denied_calls(report).await,
-        _ => strangers::hidden_address(report).await,
+        9 => strangers::hidden_address(report).await,
+        _ => strangers::gate(report).await,
     }
 }
 

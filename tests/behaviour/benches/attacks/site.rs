@@ -199,6 +199,18 @@ impl Door {
     }
 
     pub(crate) async fn post_message(&self, from: From, token: &str, version: &str, body: &Value) -> Option<u16> {
+        self.post_padded(from, token, version, body, 0).await
+    }
+
+    /// The same, with white space behind the message up to so many bytes.
+    pub(crate) async fn post_padded(
+        &self,
+        from: From,
+        token: &str,
+        version: &str,
+        body: &Value,
+        bytes: usize,
+    ) -> Option<u16> {
         let named = body["method"].as_str().map(|method| {
             let tool = body["params"]["name"].as_str().unwrap_or_default();
             format!("mcp-method: {method}\r\nmcp-name: {tool}\r\n")
@@ -208,7 +220,9 @@ impl Door {
              {token}\r\nmcp-protocol-version: {version}\r\n{}",
             named.unwrap_or_default()
         );
-        self.ask(from, "POST /mcp", &lines, &body.to_string()).await.map(|(status, _)| status)
+        let mut body = body.to_string();
+        body.extend(std::iter::repeat_n(' ', bytes.saturating_sub(body.len())));
+        self.ask(from, "POST /mcp", &lines, &body).await.map(|(status, _)| status)
     }
 }
 

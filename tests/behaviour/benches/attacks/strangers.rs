@@ -1,4 +1,5 @@
-//! Attacks 3 and 9: strangers lock users out of a client, and hide where they are.
+//! Attacks 3, 6, 9 and 10: strangers lock users out of a client, take the places of event streams, hide where they are, and keep
+//! the door to servers behind busy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +7,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::behind::Behind;
+use crate::callers::OTHERS;
 use crate::good::Good;
 use crate::report::{Attack, Finding, Report};
 use crate::site::{Door, From, MODERN, Origin, Site, call};
 use crate::tally::Tally;
-use crate::{Crowd, until};
+use crate::{Crowd, again, until};
 
 /// Requests after which the attackers slow down: more than were enough to use up what a client id had, 5,000 in a quarter
 /// of an hour.
@@ -132,4 +135,92 @@ fn addresses(audit: &str) -> BTreeMap<String, usize> {
         }
     }
     named
+}
+
+/// A request that strangers send again and again without a token, and how many of them do so at the same time.
+struct Tokenless {
+    senders: usize,
+    request: &'static str,
+    lines: &'static str,
+    body: &'static str,
+}
+
+/// Before a stranger that was refused for want of a place asks again: as many as there are would else use up the processors.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+impl Tokenless {
+    /// Completes when there were as many answers as there are strangers.
+    async fn begin(&self, crowd: &mut Crowd, site: &Site, attackers: &[From], tally: &Arc<Tally>) {
+        for sender in 0..self.senders {
+            let Self { request, lines, body, .. } = *self;
+            let (door, from, tally) = (site.door(), attackers[sender % attackers.len()], Arc::clone(tally));
+            crowd.spawn(async move {
+                again(|| async {
+                    tally.begin();
+                    let held = tally.hold();
+                    let status = door.ask(from, request, lines, body).await.map(|(status, _)| status);
+                    drop(held);
+                    tally.answer("requests", status);
+                    if status != Some(401) {
+                        tokio::time::sleep(REFUSED_PAUSE).await;
+                    }
+                })
+                .await;
+            });
+        }
+        until(|| tally.answered() >= self.senders).await;
+    }
+
+    fn found(&self, tally: &Tally) -> Finding {
+        Finding::new(format!("{} requests are under way now", tally.held()))
+            .needs(tally.most_held() >= self.senders / 2, "fewer than half of the strangers asked at a time")
+            .needs(tally.with("requests", 401) > 0, "no request came as far as the question for a token")
+            .promises(tally.with("requests", 200) == 0, "a request without a token was served")
+    }
+}
+
+/// More than the places for event streams, and fewer than the connections that an address has.
+const STREAMS: Tokenless =
+    Tokenless { senders: 256, request: "GET /sse", lines: "accept: text/event-stream\r\n", body: "" };
+
+/// Strangers that take the places of event streams without a token.
+pub(crate) async fn event_streams(report: &mut Report) {
+    for origin in Origin::BOTH {
+        let (site, tally) = (Site::start(origin).await, Arc::<Tally>::default());
+        let mut tokens = Vec::new();
+        for username in OTHERS {
+            tokens.push(site.sign_in("", username).await.access_token);
+        }
+        let good = Good::streaming(tokens, origin);
+        let attackers = origin.attackers();
+        let begin = async |crowd: &mut Crowd| STREAMS.begin(crowd, &site, &attackers, &tally).await;
+        let found = async || STREAMS.found(&tally);
+        let name = format!("6. {} strangers open event streams without a token, {origin}", STREAMS.senders);
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
+    }
+}
+
+/// More than the instances that the server has, and the places of those that wait for one.
+const CALLS: Tokenless = Tokenless {
+    senders: 800,
+    request: "POST /mcp",
+    lines: "content-type: application/json\r\naccept: application/json, text/event-stream\r\n",
+    body: r#"{"jsonrpc":"2.0","id":"stranger","method":"tools/list","params":{}}"#,
+};
+
+/// Strangers that ask a server behind the gate without a token, while a person calls a tool of it.
+pub(crate) async fn gate(report: &mut Report) {
+    for origin in Origin::BOTH {
+        let (behind, tally) = (crate::world().spawn(Behind::start()).await.unwrap(), Arc::<Tally>::default());
+        let site = Site::with(origin, |_| vec!["--upstream".to_owned(), behind.url()]).await;
+        let good = Good::calling(&site, origin).await;
+        let attackers = origin.attackers();
+        let begin = async |crowd: &mut Crowd| CALLS.begin(crowd, &site, &attackers, &tally).await;
+        let found = async || {
+            let is_of_stranger = behind.arrived().iter().any(|request| request.body.contains("stranger"));
+            CALLS.found(&tally).promises(!is_of_stranger, "a request without a token went on")
+        };
+        let name = format!("10. {} strangers ask a server behind without a token, {origin}", CALLS.senders);
+        report.play(Attack { name, site: &site, good: &good, tally: &tally }, begin, found).await;
+    }
 }

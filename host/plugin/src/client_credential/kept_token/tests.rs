@@ -163,3 +163,30 @@ async fn a_token_that_was_refused_is_forgotten_and_no_other() {
     let (token, ()) = tokio::join!(bench.token(), bench.source.answers(Ok(("two", NOW + 3_600))));
     assert_eq!((token.as_deref(), bench.source.asked()), (Ok("two"), 2));
 }
+
+#[tokio::test]
+async fn the_call_that_renews_does_not_wait_for_a_silent_source_while_its_token_is_good_for_longer() {
+    let bench = Bench::with_token(3_600, 3_400).await;
+    for asked in [2, 3] {
+        let renewal = bench.call().await;
+        assert_eq!((bench.source.asked(), bench.clock.next_wait().await), (asked, PATIENCE));
+        bench.clock.advance(PATIENCE);
+        assert_eq!(renewal.await.unwrap().as_deref(), Ok("one"));
+        // It is left alone for a while.
+        bench.clock.advance(SILENT - Duration::from_nanos(1));
+        assert_eq!((bench.token().await.as_deref(), bench.source.asked()), (Ok("one"), asked));
+        bench.clock.advance(Duration::from_nanos(1));
+    }
+    bench.source.0.is_asked.notified().await;
+    let (token, ()) = tokio::join!(bench.token(), bench.source.answers(Ok(("two", NOW + 7_200))));
+    assert_eq!((token.as_deref(), bench.source.asked()), (Ok("two"), 4));
+}
+
+#[tokio::test]
+async fn a_silent_source_is_waited_for_when_the_token_is_about_to_end() {
+    let bench = Bench::with_token(3_600, 3_540).await;
+    let renewal = bench.call().await;
+    bench.clock.advance(PATIENCE * 2);
+    bench.source.answers(Ok(("two", NOW + 7_200))).await;
+    assert_eq!(renewal.await.unwrap().as_deref(), Ok("two"));
+}

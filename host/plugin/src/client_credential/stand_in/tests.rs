@@ -211,3 +211,23 @@ async fn a_form_that_is_too_long_is_refused() {
     let answer = http.send(request, None).await;
     assert!(matches!(answer, Err(Error::HttpRequestBodySize(Some(1_048_577)))), "{:?}", answer.err());
 }
+
+#[tokio::test]
+async fn a_form_is_read_whole_whatever_length_it_declares() {
+    for declared in [None, Some(0), Some(5), Some(1_000), Some(usize::MAX)] {
+        let pieces = b"client_id=a&assertion=b".chunks(7).map(Bytes::copy_from_slice).collect();
+        let form = form(Pieces(pieces).boxed_unsync(), declared).await.unwrap();
+        assert_eq!(form, "client_id=a&assertion=b", "{declared:?}");
+    }
+}
+
+#[test]
+fn a_form_that_is_as_long_as_declared_stays_in_its_place() {
+    let mut form = Zeroizing::new(Vec::with_capacity(20));
+    append(&mut form, b"0123456789");
+    let place = form.as_ptr();
+    append(&mut form, b"0123456789");
+    assert_eq!((form.as_slice(), form.as_ptr()), (&b"01234567890123456789"[..], place));
+    append(&mut form, b"and more");
+    assert_eq!(form.as_slice(), b"01234567890123456789and more");
+}

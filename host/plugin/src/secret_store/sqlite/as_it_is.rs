@@ -7,7 +7,9 @@
 //! - without a journal no process has the database open, and it is read as a file that does not change;
 //! - with a journal and its index, both are read as they are. Without another process, SQLite makes the index of a journal anew,
 //!   in memory, because it may not write the file;
-//! - with a journal alone, as in a copy, no index is made but in memory: the connection has the database for itself.
+//! - with a journal alone, as in a copy, no index is made but in memory: the connection has the database for itself. A process
+//!   that opens it meanwhile waits for [`BUSY_TIMEOUT`], and fails as busy. A process that was killed leaves the index as well, so
+//!   no server but one that is started in a copy meets that.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,14 +20,28 @@ use url::Url;
 
 use super::BUSY_TIMEOUT;
 
+/// What the name of the journal has behind that of the database, and that of its index.
+const JOURNAL: &str = "-wal";
+const INDEX: &str = "-shm";
+
+/// What `look` finds, which [connects](connect). A process that opens the database meanwhile changes a file that is read as one
+/// that does not change, and so are faults found that it has not: they are looked for once more, with the journal that is there
+/// now.
+pub(super) fn found<T>(path: &Path, has_faults: impl Fn(&T) -> bool, look: impl Fn() -> T) -> T {
+    let had_journal = has_beside(path, JOURNAL);
+    let found = look();
+    if !had_journal && has_faults(&found) && has_beside(path, JOURNAL) { look() } else { found }
+}
+
+fn has_beside(path: &Path, suffix: &str) -> bool {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name).exists()
+}
+
 /// Opens the database at an absolute path.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let beside = |suffix: &str| {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        PathBuf::from(name).exists()
-    };
-    let connection = match (beside("-wal"), beside("-shm")) {
+    let connection = match (has_beside(path, JOURNAL), has_beside(path, INDEX)) {
         (false, _) => named(path, "immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?,
         (true, true) => named(path, "readonly_shm=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?,
         (true, false) => {

@@ -22,6 +22,14 @@ pub(super) fn check(
     source: &Arc<dyn KeySource>,
     clock: &Arc<dyn Clock>,
 ) -> Result<StoreReport, OpenError> {
+    let has_faults = |found: &Result<StoreReport, OpenError>| match found {
+        Ok(report) => !report.is_sound(),
+        Err(error) => matches!(error, OpenError::Damaged { .. }),
+    };
+    as_it_is::found(path, has_faults, || check_once(path, source, clock))
+}
+
+fn check_once(path: &Path, source: &Arc<dyn KeySource>, clock: &Arc<dyn Clock>) -> Result<StoreReport, OpenError> {
     let failed = |error: rusqlite::Error| match is_damaged(&error) {
         true => OpenError::Damaged { path: path.to_owned(), reason: error.to_string() },
         false => OpenError::Database { path: path.to_owned(), reason: error.to_string() },

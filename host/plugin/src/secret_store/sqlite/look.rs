@@ -43,6 +43,16 @@ pub(super) fn look(
     source: &Arc<dyn KeySource>,
     clock: &Arc<dyn Clock>,
 ) -> Result<SqliteView, OpenError> {
+    let has_faults = |found: &Result<SqliteView, OpenError>| matches!(found, Err(OpenError::Damaged { .. }));
+    as_it_is::found(path, has_faults, || look_once(user, path, source, clock))
+}
+
+fn look_once(
+    user: &User,
+    path: &Path,
+    source: &Arc<dyn KeySource>,
+    clock: &Arc<dyn Clock>,
+) -> Result<SqliteView, OpenError> {
     let database_error = |reason: String| OpenError::Database { path: path.to_owned(), reason };
     let path = &std::path::absolute(path).map_err(|error| database_error(error.to_string()))?;
     if path.with_extension(KEY_EXTENSION) == *path {
