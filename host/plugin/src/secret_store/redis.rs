@@ -2,7 +2,7 @@
 //!
 //! Records are sealed as in the database of one machine ([`cipher`](super::cipher)): the server sees keyed hashes of names,
 //! sealed values and times of expiry, and an attacker that reads or alters them learns nothing and makes no record. The
-//! expiry is part of what is sealed, and is judged by the clock of this process; the server removes records by its own.
+//! expiry is part of what is sealed, and is counted by the clock of the server, which all processes share (`server_clock`).
 //!
 //! `take` is `GETDEL`. A swap compares what is stored by a script: no two sealed values are the same, so equal bytes are the
 //! same write. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap
@@ -32,6 +32,7 @@ mod examine;
 mod limiter;
 mod link;
 mod script;
+mod server_clock;
 mod url;
 
 pub use self::limiter::RedisRateLimiter;
@@ -39,6 +40,7 @@ pub use self::url::RedisUrl;
 
 use self::link::{Link, Repeat};
 use self::script::Script;
+use self::server_clock::ServerClock;
 
 /// The oldest version of Redis that this is tested with. Valkey names the version of Redis that it is compatible with.
 const OLDEST: u32 = 7;
@@ -137,6 +139,7 @@ struct OpenRedis {
     cipher: Arc<Cipher>,
     prefix: String,
     clock: Arc<dyn Clock>,
+    time: ServerClock,
     source: Arc<dyn KeySource>,
 }
 
@@ -195,7 +198,8 @@ impl OpenRedis {
         let missing = || RedisError::KeyMissing { place: options.url.to_string(), key: source.place() };
         let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
-        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, source })
+        let time = ServerClock::new(Arc::clone(&clock));
+        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, time, source })
     }
 
     /// Refuses a server that is too old, and warns if it may throw records away. A server that does not tell is believed.
@@ -203,6 +207,18 @@ impl OpenRedis {
         let link = &self.link;
         let ping = link.within(async { link.ask::<String>(&redis::cmd("PING"), Repeat::Harmless).await });
         ping.await.map_err(RedisError::Unavailable)?;
+        let read: Result<(), StoreError> = link
+            .within(async {
+                self.read_time().await;
+                Ok(())
+            })
+            .await;
+        if read.is_err() || !self.time.is_read() {
+            tracing::warn!(
+                store = link.place(),
+                "the server does not tell its time, so records expire by the clock of each machine: allow the command TIME"
+            );
+        }
         if link.is_cluster() {
             return Ok(());
         }
@@ -253,8 +269,31 @@ impl OpenRedis {
         format!("{}r:{}", self.prefix, encoded(name))
     }
 
+    /// Unix time as the server has it.
     fn now(&self) -> i64 {
-        i64::try_from(self.clock.now_seconds()).unwrap_or(i64::MAX)
+        self.time.now_seconds()
+    }
+
+    /// Asks the server for its time, if that is due. Without an answer, it is counted on as before.
+    async fn read_time(&self) {
+        let Some(asked_at) = self.time.question(self.link.connections()) else { return };
+        let answer: Result<(u64, u64), StoreError> = self.link.ask(&redis::cmd("TIME"), Repeat::Harmless).await;
+        let (seconds, micros) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, store = self.link.place(), "the server does not tell its time");
+                return;
+            }
+        };
+        let server = Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros));
+        if let Some(ahead) = self.time.note(asked_at, server) {
+            let side = if ahead > 0 { "ahead of" } else { "behind" };
+            tracing::warn!(
+                store = self.link.place(),
+                "the clock of this machine is {} s {side} that of the store, by which records expire: set the clocks",
+                ahead.unsigned_abs(),
+            );
+        }
     }
 
     /// What a record says. `None`: it has expired. A key that is not known here is looked for.
@@ -306,6 +345,7 @@ impl OpenRedis {
         ttl: Option<Duration>,
     ) -> Result<bool, RecordError> {
         let name = self.cipher.hidden_name(key);
+        self.read_time().await;
         let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
         // Each round that ends without an answer is one in which another process has written.
         loop {
@@ -361,7 +401,12 @@ impl SecretStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let store = &self.inner;
         let name = store.cipher.hidden_name(key);
-        match store.link.within(store.read(&store.key(&name))).await? {
+        let place = store.key(&name);
+        let read = store.link.within(async {
+            store.read_time().await;
+            store.read(&place).await
+        });
+        match read.await? {
             Some(stored) => store.open(key, &name, &stored).await,
             None => Ok(None),
         }
@@ -370,9 +415,12 @@ impl SecretStore for RedisStore {
     async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
         let store = &self.inner;
         let name = store.cipher.hidden_name(key);
-        let (stored, life) = store.seal(&name, &value, ttl)?;
-        let command = set(&store.key(&name), &stored, life);
-        store.link.within(store.link.ask(&command, Repeat::Never)).await
+        let write = store.link.within(async {
+            store.read_time().await;
+            let (stored, life) = store.seal(&name, &value, ttl)?;
+            store.link.ask::<()>(&set(&store.key(&name), &stored, life), Repeat::Never).await
+        });
+        write.await
     }
 
     async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {

@@ -140,6 +140,38 @@ async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_kil
 
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn processes_whose_clocks_are_an_hour_apart_share_records() {
+    let redis = Redis::start("redis-server").await;
+    let behind = redis.open(Arc::new(ManualClock::new(1_000_000))).await;
+    let ahead = redis.open(Arc::new(ManualClock::new(1_003_600))).await;
+    let minutes = Some(Duration::from_secs(600));
+    for (writer, reader) in [(&behind, &ahead), (&ahead, &behind)] {
+        writer.put("code", bytes("once"), minutes).await.unwrap();
+        assert_eq!(text(reader.get("code").await.unwrap()).as_deref(), Some("once"));
+        assert!(reader.compare_and_swap("code", Some(bytes("once")), bytes("twice"), minutes).await.unwrap());
+        assert_eq!(text(writer.take("code").await.unwrap()).as_deref(), Some("twice"));
+        writer.put("code", bytes("once"), minutes).await.unwrap();
+        assert_eq!(text(reader.take("code").await.unwrap()).as_deref(), Some("once"));
+    }
+}
+
+/// A clock that is set while a process runs changes nothing either.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_clock_that_is_set_back_an_hour_loses_no_record() {
+    let redis = Redis::start("redis-server").await;
+    let clock = ManualClock::new(1_000_000);
+    let (here, there) = (redis.open(Arc::new(clock.clone())).await, open(&redis).await);
+    there.put("before", bytes("v"), Some(Duration::from_secs(600))).await.unwrap();
+    clock.set_back(Duration::from_secs(3_600));
+    assert!(here.get("before").await.unwrap().is_some());
+    here.put("after", bytes("v"), Some(Duration::from_secs(600))).await.unwrap();
+    assert_eq!(text(there.take("after").await.unwrap()).as_deref(), Some("v"));
+    assert_eq!(text(here.take("before").await.unwrap()).as_deref(), Some("v"));
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn with_another_key_the_store_is_refused_and_nothing_is_changed() {
     let redis = Redis::start("redis-server").await;
     open(&redis).await.put("k", bytes("v"), None).await.unwrap();

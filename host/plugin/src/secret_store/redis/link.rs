@@ -6,7 +6,7 @@
 //! each, and none waits for another, so that a server that is away holds up no instances.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -54,6 +54,8 @@ pub(super) struct Link {
     present: Mutex<Present>,
     /// A call has waited in vain, and none has got an answer since.
     away: AtomicBool,
+    /// How many connections were made.
+    connections: AtomicU64,
     place: String,
 }
 
@@ -151,12 +153,23 @@ impl Link {
                 Connector::Cluster(Box::new(builder.build()?))
             }
         };
-        Ok(Self { connector, present: Mutex::default(), away: AtomicBool::new(false), place: url.to_string() })
+        Ok(Self {
+            connector,
+            present: Mutex::default(),
+            away: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            place: url.to_string(),
+        })
     }
 
     /// Whether there are several servers, each with a part of the records.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.connector, Connector::Cluster(_))
+    }
+
+    /// How many connections were made until now.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The servers, without a password.
@@ -245,6 +258,7 @@ impl Link {
         let late = (ErrorKind::Io, "the connection was not made in time");
         let connection = connecting.await.map_err(|_| Failure::from(late))??;
         present.generation = present.generation.wrapping_add(1);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         present.connection = Some(connection.clone());
         Ok((present.generation, connection))
     }
