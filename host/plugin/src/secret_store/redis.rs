@@ -4,9 +4,10 @@
 //! sealed values and times of expiry, and an attacker that reads or alters them learns nothing and makes no record. The
 //! expiry is part of what is sealed, and is counted by the clock of the server, which all processes share (`server_clock`).
 //!
-//! `take` is `GETDEL`. A swap compares what is stored by a script: no two sealed values are the same, so equal bytes are the
-//! same write. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap
-//! is lost, the script is run again, and recognises the value that it has written.
+//! `take` and a swap read a record, open it, and then compare what is stored by a script, which deletes or replaces it: no two
+//! sealed values are the same, so equal bytes are the same write. What cannot be opened is left as it is. If the answer to a
+//! `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap is lost, the script is run
+//! again, and recognises the value that it has written.
 //!
 //! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
 //! server before it, and a server without `appendfsync always` those of its last second.
@@ -63,6 +64,12 @@ if present ~= ARGV[1] then return 0 end
 if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1",
+);
+
+/// Deletes a record that is still what was read, and tells whether it was. The argument: what was read.
+static TAKE: Script = Script::new(
+    r"if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])",
 );
 
 /// How a store is reached.
@@ -337,6 +344,26 @@ impl OpenRedis {
         self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
     }
 
+    async fn taken(&self, key: &str) -> Result<Option<SecretBytes>, RecordError> {
+        self.read_time().await;
+        let name = self.cipher.hidden_name(key);
+        let place = self.key(&name);
+        // Each round that ends without an answer is one in which another process has taken or written the record.
+        loop {
+            let Some(stored) = self.read(&place).await? else { return Ok(None) };
+            // What has expired is the server's to delete, and what cannot be opened is not this process's.
+            let Some(value) = self.open_now(key, &name, &stored)? else { return Ok(None) };
+            let deleted: u32 = TAKE
+                .run(&self.link, Repeat::Never, |command| {
+                    command.arg(1).arg(&place).arg(&stored);
+                })
+                .await?;
+            if deleted == 1 {
+                return Ok(Some(value));
+            }
+        }
+    }
+
     async fn swap(
         &self,
         key: &str,
@@ -368,7 +395,7 @@ impl OpenRedis {
             }
             let written = match &before {
                 Some(before) => {
-                    SWAP.run::<u32>(&self.link, |command| {
+                    SWAP.run::<u32>(&self.link, Repeat::Harmless, |command| {
                         let life = life.map(|life| life.to_string()).unwrap_or_default();
                         command.arg(1).arg(&place).arg(before).arg(&stored).arg(life);
                     })
@@ -425,20 +452,12 @@ impl SecretStore for RedisStore {
 
     async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let store = &self.inner;
-        let name = store.cipher.hidden_name(key);
-        let place = store.key(&name);
-        let mut command = redis::cmd("GETDEL");
-        let taken: Option<Vec<u8>> = store.link.within(store.link.ask(command.arg(&place), Repeat::Never)).await?;
-        let Some(stored) = taken else { return Ok(None) };
-        let opened = store.open(key, &name, &stored).await;
-        if opened.is_err() {
-            // It is of no use to this process, but it is not this process's to delete either.
-            let expires_at = Stored::of(&stored).and_then(|stored| stored.expires_at);
-            let left = expires_at.map(|at| at.saturating_sub(store.now()).unsigned_abs().saturating_mul(1_000).max(1));
-            let mut command = set(&place, &stored, left);
-            store.link.within(store.link.ask::<()>(command.arg("NX"), Repeat::Harmless)).await?;
+        let take = || store.link.within(store.taken(key));
+        let mut taken = take().await;
+        if matches!(taken, Err(RecordError::UnknownKey)) && store.look_for_keys().await {
+            taken = take().await;
         }
-        opened
+        taken.map_err(RecordError::into_store_error)
     }
 
     async fn compare_and_swap(

@@ -201,18 +201,23 @@ async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable
     let keys = redis.say("KEYS test:r:*").await;
     let key = keys.lines().find(|line| line.starts_with("test:r:")).unwrap();
     // Longer, altered, with a longer life, and something else.
+    let as_it_is =
+        || async { (redis.say(&format!("GET {key}")).await, redis.say(&format!("PEXPIRETIME {key}")).await) };
     for damage in [
         format!("APPEND {key} x"),
         format!("SETRANGE {key} 70 x"),
         format!("SETRANGE {key} 6 zz"),
+        // It has expired in 1970.
+        format!(r#"SETRANGE {key} 4 "\x00\x00\x00\x01""#),
         format!("SET {key} x"),
     ] {
         redis.say(&damage).await;
+        let before = as_it_is().await;
         assert_eq!(store.get("recognisable-name").await.unwrap_err(), StoreError::Unreadable, "{damage}");
         assert_eq!(store.take("recognisable-name").await.unwrap_err(), StoreError::Unreadable, "{damage}");
         let swapped = store.compare_and_swap("recognisable-name", None, bytes("x"), None).await;
         assert_eq!(swapped.unwrap_err(), StoreError::Unreadable, "{damage}");
-        assert!(redis.say(&format!("EXISTS {key}")).await.starts_with(":1"), "it is left as it is");
+        assert_eq!(as_it_is().await, before, "{damage}");
         store.put("recognisable-name", bytes("recognisable-value"), Some(Duration::from_secs(60))).await.unwrap();
     }
     store.put("another-name", bytes("another-value"), Some(Duration::from_secs(60))).await.unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::Cmd;
 
+use super::link::Repeat;
 use super::script::Script;
 use super::{OpenRedis, encoded};
 use crate::clock::Clock;
@@ -75,7 +76,7 @@ impl RateLimiter for RedisRateLimiter {
         let link = &self.store.link;
         let over = link.within(async {
             ADMIT
-                .run::<u64>(link, |command: &mut Cmd| {
+                .run::<u64>(link, Repeat::Harmless, |command: &mut Cmd| {
                     command.arg(counted.len());
                     counted.iter().for_each(|(key, _)| {
                         command.arg(key);
