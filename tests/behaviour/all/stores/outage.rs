@@ -1,5 +1,6 @@
 //! A store on the network that is away, comes back, is the wrong one, or is altered by others.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -332,6 +333,64 @@ async fn a_cluster_keeps_records_and_counts() {
     limiter.admit("token", "2001:db8::1").await.unwrap_err();
 }
 
+/// A sentinel that watches a server as `mcp`, with more lines of configuration. It writes into the folder.
+async fn sentinel_of(server: &Redis, folder: &Path, more: &str) -> Redis {
+    let configuration = folder.join("sentinel.conf");
+    let text = format!(
+        "sentinel monitor mcp 127.0.0.1 {} 1\nsentinel down-after-milliseconds mcp 300\nsentinel failover-timeout mcp \
+         3000\n{more}",
+        server.address().port()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    Redis::start_sentinel(&configuration).await
+}
+
+/// Waits until a sentinel has reached its server. `before`: commands that have to come first.
+async fn has_reached_its_server(sentinel: &Redis, before: &str) {
+    let reached = "flags\r\n$6\r\nmaster\r\n";
+    let line = format!("{before}SENTINEL MASTERS");
+    eventually(|| async { sentinel.say(&line).await.contains(reached).then_some(()) }).await.unwrap();
+}
+
+/// As after the loss of the machine of the first one. The system accepts connections, and nothing answers.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_sentinel_that_keeps_silent_delays_none_of_the_others() {
+    let redis = Redis::start("redis-server").await;
+    let folder = tempfile::tempdir().unwrap();
+    let sentinel = sentinel_of(&redis, folder.path(), "").await;
+    has_reached_its_server(&sentinel, "").await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = silent.local_addr().unwrap();
+    let url = format!("redis-sentinel://{first}/0?master=mcp&node={}", sentinel.address());
+    let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();
+    store.put("k", bytes("v"), None).await.unwrap();
+    assert_eq!(text(store.get("k").await.unwrap()).as_deref(), Some("v"));
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn sentinels_are_asked_with_their_own_user_and_password() {
+    let redis = Redis::start("redis-server").await;
+    let folder = tempfile::tempdir().unwrap();
+    let sentinel = sentinel_of(&redis, folder.path(), "requirepass recognisable-password\n").await;
+    has_reached_its_server(&sentinel, "AUTH recognisable-password\r\n").await;
+    let connect = async |more: &str| {
+        let url = format!("redis-sentinel://{}/0?master=mcp{more}", sentinel.address());
+        RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await
+    };
+    for more in
+        ["&sentinel-password=recognisable-password", "&sentinel-user=default&sentinel-password=recognisable-password"]
+    {
+        connect(more).await.unwrap().put("k", bytes("v"), None).await.unwrap();
+    }
+    for more in ["", "&sentinel-password=recognisable-passwort"] {
+        let refused = connect(more).await.unwrap_err();
+        let told = format!("{refused} {refused:?}");
+        assert!(matches!(refused, RedisError::Unavailable(_)) && !told.contains("recognisable"), "{told}");
+    }
+}
+
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn sentinels_lead_to_the_server_that_took_over() {
@@ -342,13 +401,7 @@ async fn sentinels_lead_to_the_server_that_took_over() {
         .await
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let configuration = folder.path().join("sentinel.conf");
-    let text_of = format!(
-        "sentinel monitor mcp 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mcp 300\nsentinel failover-timeout mcp \
-         3000\n"
-    );
-    std::fs::write(&configuration, text_of).unwrap();
-    let sentinel = Redis::start_sentinel(&configuration).await;
+    let sentinel = sentinel_of(&first, folder.path(), "").await;
     eventually(|| async { sentinel.say("SENTINEL REPLICAS mcp").await.contains("flags").then_some(()) }).await.unwrap();
     let url = format!("redis-sentinel://{}/0?master=mcp", sentinel.address());
     let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();

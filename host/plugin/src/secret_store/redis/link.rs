@@ -19,6 +19,7 @@ use redis::{
     TlsCertificates, TlsMode,
 };
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use super::url::{RedisKind, RedisUrl};
 use crate::secret_store::StoreError;
@@ -61,7 +62,8 @@ pub(super) struct Link {
 
 enum Connector {
     Server(Box<Client>),
-    Sentinel(Box<Mutex<SentinelClient>>),
+    /// One for each sentinel.
+    Sentinels(Vec<Arc<Mutex<SentinelClient>>>),
     Cluster(Box<ClusterClient>),
 }
 
@@ -122,24 +124,10 @@ impl Link {
                 })
             }
             RedisKind::Sentinel(master) => {
-                let nodes = url.nodes.iter().map(address);
-                let mut builder = SentinelClientBuilder::new(nodes, master, SentinelServerType::Master)?
-                    .set_client_to_redis_db(url.database)
-                    .set_client_to_redis_protocol(ProtocolVersion::RESP3);
-                if url.tls {
-                    builder = builder
-                        .set_client_to_redis_tls_mode(TlsMode::Secure)
-                        .set_client_to_redis_certificates(certificates.clone())
-                        .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                        .set_client_to_sentinel_certificates(certificates);
-                }
-                if let Some(user) = &url.user {
-                    builder = builder.set_client_to_redis_username(user);
-                }
-                if let Some(password) = &url.password {
-                    builder = builder.set_client_to_redis_password(password.as_str());
-                }
-                Connector::Sentinel(Box::new(Mutex::new(builder.build()?)))
+                let client = |node| sentinel(url, master, address(node), &certificates);
+                let shared = |client: SentinelClient| Arc::new(Mutex::new(client));
+                let clients = url.nodes.iter().map(|node| client(node).map(shared));
+                Connector::Sentinels(clients.collect::<RedisResult<_>>()?)
             }
             RedisKind::Cluster => {
                 let mut builder = ClusterClient::builder(nodes)
@@ -280,8 +268,9 @@ impl Link {
             Connector::Server(client) => {
                 Commands::One(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
-            Connector::Sentinel(client) => {
-                Commands::One(client.lock().await.get_async_connection_with_config(&config).await?)
+            Connector::Sentinels(sentinels) => {
+                let master = named_by_first(sentinels).await?;
+                Commands::One(master.get_multiplexed_async_connection_with_config(&config).await?)
             }
             Connector::Cluster(client) => Commands::Cluster(client.get_async_connection().await?),
         };
@@ -303,6 +292,61 @@ impl Connection {
             Commands::Cluster(connection) => command.query_async(connection).await,
         }
     }
+}
+
+/// A client of one sentinel.
+fn sentinel(
+    url: &RedisUrl,
+    master: &str,
+    address: ConnectionAddr,
+    certificates: &TlsCertificates,
+) -> RedisResult<SentinelClient> {
+    let mut builder = SentinelClientBuilder::new([address], master, SentinelServerType::Master)?
+        .set_client_to_redis_db(url.database)
+        .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    if url.tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_certificates(certificates.clone());
+    }
+    if let Some(user) = &url.user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = &url.password {
+        builder = builder.set_client_to_redis_password(password.as_str());
+    }
+    if let Some(user) = &url.sentinel_user {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = &url.sentinel_password {
+        builder = builder.set_client_to_sentinel_password(password.as_str());
+    }
+    builder.build()
+}
+
+/// The master that the first of the sentinels names which knows one. All are asked at once: one that keeps silent, as after the
+/// loss of its machine, delays none of the others.
+async fn named_by_first(sentinels: &[Arc<Mutex<SentinelClient>>]) -> RedisResult<Client> {
+    let mut asked = JoinSet::new();
+    for sentinel in sentinels {
+        let sentinel = Arc::clone(sentinel).lock_owned();
+        asked.spawn(async move {
+            let mut sentinel = sentinel.await;
+            sentinel.async_get_client().await
+        });
+    }
+    let mut failure = Failure::from((ErrorKind::EmptySentinelList, "no sentinel has answered"));
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(master)) => return Ok(master),
+            Ok(Err(refused)) => failure = refused,
+            // The task has ended without an answer.
+            Err(_) => {}
+        }
+    }
+    Err(failure)
 }
 
 fn verdict(failure: &Failure) -> Verdict {
