@@ -10,6 +10,7 @@ mod full;
 mod keyring;
 mod killed;
 mod limits;
+mod lost_answers;
 mod outage;
 mod replicas;
 #[cfg(target_os = "linux")]

@@ -319,9 +319,7 @@ async fn a_user_signs_in_over_tls_and_no_error_tells_the_password() {
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_cluster_keeps_records_and_counts() {
-    let redis = Redis::start_with("redis-server", &["--cluster-enabled", "yes"]).await;
-    redis.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
-    eventually(|| async { redis.say("CLUSTER INFO").await.contains("cluster_state:ok").then_some(()) }).await.unwrap();
+    let redis = Redis::start_cluster(&[]).await;
     let options = options(&format!("redis-cluster://{}", redis.address()));
     let store = RedisStore::connect(&options, keys(), Arc::new(ManualClock::new(0))).await.unwrap();
     store.put("k", bytes("v"), None).await.unwrap();

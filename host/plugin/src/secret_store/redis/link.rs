@@ -37,8 +37,9 @@ const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often a cluster's connection follows a redirection, or asks again where a slot is.
-const CLUSTER_RETRIES: u32 = 4;
+/// How often the client of a cluster sends a command again by itself. It would do so also where the answer was lost, whatever the
+/// command is. So it never does; but after each failure it looks up anew where records are, and connects to lost nodes.
+const CLUSTER_RETRIES: u32 = 0;
 
 /// Whether a command may be carried out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,8 @@ enum Verdict {
     Refused,
     /// It was not carried out.
     NotDone,
+    /// The same, because the record is or will be at another node: the client is about to look that up.
+    Elsewhere,
     /// It may have been carried out.
     Unknown,
 }
@@ -212,7 +215,9 @@ impl Link {
                         if matches!(verdict, Verdict::Refused) {
                             return Err(failure);
                         }
-                        self.drop_connection(generation).await;
+                        if !matches!(verdict, Verdict::Elsewhere) {
+                            self.drop_connection(generation).await;
+                        }
                         if matches!(verdict, Verdict::Unknown) && repeat == Repeat::Never {
                             return Err(failure);
                         }
@@ -356,13 +361,13 @@ fn verdict(failure: &Failure) -> Verdict {
             ServerErrorKind::ReadOnly
             | ServerErrorKind::BusyLoading
             | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::Moved
-            | ServerErrorKind::Ask,
+            | ServerErrorKind::ClusterDown,
         )
         | ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel => Verdict::NotDone,
+        ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+            Verdict::Elsewhere
+        }
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Refused,
         _ => Verdict::Unknown,
     }
