@@ -340,7 +340,7 @@ impl OpenRedis {
         Ok(([&expires_at.unwrap_or(i64::MIN).to_be_bytes()[..], &sealed].concat(), life))
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
     }
 
@@ -350,7 +350,7 @@ impl OpenRedis {
         let place = self.key(&name);
         // Each round that ends without an answer is one in which another process has taken or written the record.
         loop {
-            let Some(stored) = self.read(&place).await? else { return Ok(None) };
+            let Some(stored) = self.read(place.as_bytes()).await? else { return Ok(None) };
             // What has expired is the server's to delete, and what cannot be opened is not this process's.
             let Some(value) = self.open_now(key, &name, &stored)? else { return Ok(None) };
             let deleted: u32 = TAKE
@@ -376,7 +376,7 @@ impl OpenRedis {
         let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
         // Each round that ends without an answer is one in which another process has written.
         loop {
-            let before = self.read(&place).await?;
+            let before = self.read(place.as_bytes()).await?;
             // The answer to the command that wrote this was lost.
             if before.as_ref() == Some(&stored) {
                 return Ok(true);
@@ -431,7 +431,7 @@ impl SecretStore for RedisStore {
         let place = store.key(&name);
         let read = store.link.within(async {
             store.read_time().await;
-            store.read(&place).await
+            store.read(place.as_bytes()).await
         });
         match read.await? {
             Some(stored) => store.open(key, &name, &stored).await,

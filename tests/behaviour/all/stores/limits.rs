@@ -67,6 +67,26 @@ async fn a_network_of_ipv6_has_a_multiple_over_all_processes() {
     assert_eq!(admitted(&limiters, networks).await, 4 * COUNT, "a /56");
 }
 
+/// A million in a second are 1 µs apart, and Redis counts no finer.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_rate_of_more_than_one_in_a_microsecond_is_counted_without_an_error() {
+    let redis = Redis::start("redis-server").await;
+    let rate = Rate { count: 2_000_000, per: Duration::from_secs(1) };
+    let store = redis.open(Arc::new(ManualClock::new(0))).await;
+    let limiter = store.rate_limiter(HashMap::from([("token".to_owned(), rate)]));
+    // That the server did not have the script is no such error.
+    let errors = async || {
+        let told = redis.say("INFO errorstats").await;
+        told.lines().find(|line| line.starts_with("errorstat_ERR:")).map(str::to_owned)
+    };
+    let before = errors().await;
+    for _ in 0..3 {
+        limiter.admit("token", "client").await.unwrap();
+    }
+    assert_eq!(errors().await, before);
+}
+
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn each_process_counts_for_itself_while_the_store_is_away() {

@@ -6,6 +6,7 @@ mod competition;
 mod contract;
 #[cfg(target_os = "linux")]
 mod disk;
+mod examined;
 mod full;
 mod keyring;
 mod killed;

@@ -33,7 +33,7 @@ for i, key in ipairs(KEYS) do
   back[i] = next
 end
 for i, key in ipairs(KEYS) do
-  redis.call('SET', key, string.format('%.0f', back[i]), 'PX', math.ceil((back[i] - now) / 1000))
+  redis.call('SET', key, string.format('%.0f', back[i]), 'PX', math.max(1, math.ceil((back[i] - now) / 1000)))
 end
 return 0",
 );
@@ -82,8 +82,9 @@ impl RateLimiter for RedisRateLimiter {
                         command.arg(key);
                     });
                     for (_, rate) in &counted {
-                        let apart = rate.per / rate.count.max(1);
-                        command.arg(micros(apart)).arg(micros(rate.per));
+                        // The server counts no finer: a million in a second is the most.
+                        let apart = micros(rate.per / rate.count.max(1)).max(1);
+                        command.arg(apart).arg(micros(rate.per));
                     }
                 })
                 .await

@@ -187,12 +187,15 @@ impl Link {
 
     /// Sends a command until it is answered. Without [`within`](Self::within), that may be never.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, repeat: Repeat) -> Result<T, StoreError> {
-        self.sent(command, repeat).await.map_err(|failure| self.unavailable(&failure))
+        self.sent(command, repeat).await.map_err(|failure| self.store_error(&failure))
     }
 
-    pub(super) fn unavailable(&self, failure: &Failure) -> StoreError {
+    /// What a failure means for the caller.
+    pub(super) fn store_error(&self, failure: &Failure) -> StoreError {
         match failure.code() {
             Some("OOM") => StoreError::Full(format!("{}: maxmemory of the server", self.place)),
+            // A list or the like, which another program has put in the place of a record.
+            Some("WRONGTYPE") => StoreError::Unreadable,
             _ => StoreError::Unavailable(format!("{}: {failure}", self.place)),
         }
     }

@@ -41,7 +41,7 @@ impl Script {
             Err(failure) if failure.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 link.ask(&command("EVAL", self.text), repeat).await
             }
-            Err(failure) => Err(link.unavailable(&failure)),
+            Err(failure) => Err(link.store_error(&failure)),
             Ok(value) => Ok(value),
         }
     }
