@@ -16,6 +16,7 @@ mod outage;
 mod replicas;
 #[cfg(target_os = "linux")]
 mod slow;
+mod stopped;
 
 use std::sync::Arc;
 

@@ -211,6 +211,7 @@ async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable
         // It has expired in 1970.
         format!(r#"SETRANGE {key} 4 "\x00\x00\x00\x01""#),
         format!("SET {key} x"),
+        format!(r#"EVAL "redis.call('DEL', KEYS[1]) redis.call('LPUSH', KEYS[1], 'x')" 1 {key}"#),
     ] {
         redis.say(&damage).await;
         let before = as_it_is().await;
