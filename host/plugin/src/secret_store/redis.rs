@@ -241,13 +241,8 @@ impl OpenRedis {
             return Err(RedisError::TooOld { place: link.place().to_owned(), found: version.to_owned() });
         }
         let policy = field("maxmemory_policy").unwrap_or("noeviction");
-        if policy != "noeviction" && field("maxmemory").is_some_and(|bytes| bytes != "0") {
-            tracing::warn!(
-                store = link.place(),
-                policy,
-                "the server removes records when its memory is full, so people may have to sign in again: set \
-                 maxmemory-policy to noeviction"
-            );
+        if let Some(advice) = field("maxmemory").and_then(|bytes| advice_about_memory(bytes, policy)) {
+            tracing::warn!(store = link.place(), policy, "{advice}");
         }
         Ok(())
     }
@@ -490,6 +485,21 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// What to change about the memory of a server, if anything.
+fn advice_about_memory(maxmemory: &str, policy: &str) -> Option<&'static str> {
+    match (maxmemory, policy) {
+        ("0", _) => Some(
+            "nothing bounds what the server keeps, so callers who have not signed in can fill its machine: set maxmemory, and \
+             maxmemory-policy to noeviction",
+        ),
+        (_, "noeviction") => None,
+        _ => Some(
+            "the server removes records when its memory is full, so people may have to sign in again: set maxmemory-policy to \
+             noeviction",
+        ),
+    }
+}
+
 fn set(key: &str, stored: &[u8], life: Option<u64>) -> Cmd {
     let mut command = redis::cmd("SET");
     command.arg(key).arg(stored);
@@ -519,4 +529,24 @@ fn roots(options: &RedisOptions) -> Result<Option<Vec<u8>>, String> {
         pem.extend(more);
     }
     Ok(Some(pem).filter(|pem| !pem.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_a_bound_and_one_that_removes_records_are_told() {
+        for (maxmemory, policy, begin) in [
+            ("0", "noeviction", Some("nothing bounds")),
+            ("0", "allkeys-lru", Some("nothing bounds")),
+            ("268435456", "allkeys-lru", Some("the server removes records")),
+            ("268435456", "volatile-ttl", Some("the server removes records")),
+            ("268435456", "noeviction", None),
+        ] {
+            let advice = advice_about_memory(maxmemory, policy);
+            assert_eq!(advice.is_some(), begin.is_some(), "{maxmemory} {policy}");
+            assert!(advice.unwrap_or_default().starts_with(begin.unwrap_or_default()), "{maxmemory} {policy}");
+        }
+    }
 }
