@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use entra_mcp_plugin::clock::{Clock, ManualClock};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KEY_BYTES, RedisOptions, RedisStore, SecretStore as _, StoreReport,
+    DataKeys, GivenKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, SecretStore as _, StoreError, StoreReport,
 };
 
-use super::bytes;
+use super::{bytes, text};
 use crate::support::patience::eventually;
 use crate::support::redis::{Redis, keys};
 
@@ -83,4 +83,29 @@ async fn a_check_counts_what_is_damaged_foreign_or_expired_and_changes_nothing()
     assert_eq!(report, expected);
     assert!(!report.is_sound());
     assert!(redis.disk() == before, "the server has written nothing");
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_store_that_is_looked_at_is_read_and_neither_changed_nor_claimed() {
+    let redis = Redis::start("redis-server").await;
+    let before = redis.disk();
+    let empty = RedisStore::look(&redis.options(), keys(), clock()).await.unwrap();
+    assert!(empty.get("k").await.unwrap().is_none());
+    assert!(redis.disk() == before, "it has not taken the key");
+    // So another key can still be that of this store.
+    let store = RedisStore::connect(&redis.options(), other_keys(), clock()).await.unwrap();
+    store.put("k", bytes("v"), None).await.unwrap();
+    let before = redis.disk();
+    let refused = RedisStore::look(&redis.options(), keys(), clock()).await.err();
+    assert!(matches!(refused, Some(RedisError::WrongKey { .. })), "{refused:?}");
+    let looked_at = RedisStore::look(&redis.options(), other_keys(), clock()).await.unwrap();
+    assert_eq!(text(looked_at.get("k").await.unwrap()).as_deref(), Some("v"));
+    let refusal = StoreError::Unavailable("it is only looked at".to_owned());
+    assert_eq!(looked_at.put("k", bytes("w"), None).await.unwrap_err(), refusal);
+    assert_eq!(looked_at.take("k").await.unwrap_err(), refusal);
+    assert_eq!(looked_at.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.unwrap_err(), refusal);
+    assert_eq!(looked_at.delete("k").await.unwrap_err(), refusal);
+    assert!(redis.disk() == before, "the server has written nothing");
+    assert_eq!(text(store.get("k").await.unwrap()).as_deref(), Some("v"));
 }
