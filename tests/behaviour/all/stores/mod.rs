@@ -110,4 +110,21 @@ macro_rules! for_each_store {
     };
 }
 
+/// The same test over each server that speaks the protocol of Redis.
+macro_rules! for_each_server {
+    ($($name:ident;)*) => {
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+            async fn $name() { super::$name("redis-server").await; })*
+        }
+        mod valkey {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[cfg_attr(not(tool = "valkey-server"), ignore = "needs valkey-server, which newer releases of Debian have")]
+            async fn $name() { super::$name("valkey-server").await; })*
+        }
+    };
+}
+
+use for_each_server;
 use for_each_store;

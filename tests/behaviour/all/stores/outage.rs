@@ -12,7 +12,7 @@ use entra_mcp_plugin::secret_store::{
 };
 use futures_util::future::join_all;
 
-use super::{bytes, text};
+use super::{bytes, for_each_server, text};
 use crate::host::replicas::Replicas;
 use crate::support::pages::{self, replaced};
 use crate::support::patience::{eventually, soon};
@@ -20,6 +20,17 @@ use crate::support::redis::{Redis, keys, options};
 use crate::support::remote::{ALICE, call_request};
 
 const AN_HOUR: i64 = 3_600;
+
+for_each_server! {
+    every_operation_says_that_the_store_is_unavailable_and_works_again_when_it_is_back;
+    a_server_that_accepts_connections_and_answers_nothing_is_unavailable_too;
+    a_restart_between_two_operations_is_not_noticed;
+    nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed;
+    processes_whose_clocks_are_an_hour_apart_share_records;
+    a_clock_that_is_set_back_an_hour_loses_no_record;
+    the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable;
+    a_server_that_is_full_refuses_and_throws_nothing_away;
+}
 
 async fn open(redis: &Redis) -> RedisStore {
     redis.open(Arc::new(ManualClock::new(1_000_000))).await
@@ -41,10 +52,8 @@ fn all_unavailable(errors: &[Option<StoreError>]) -> bool {
     errors.iter().all(|error| matches!(error, Some(StoreError::Unavailable(_))))
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn every_operation_says_that_the_store_is_unavailable_and_works_again_when_it_is_back() {
-    let mut redis = Redis::start("redis-server").await;
+async fn every_operation_says_that_the_store_is_unavailable_and_works_again_when_it_is_back(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let store = open(&redis).await;
     store.put("kept", bytes("refresh token"), None).await.unwrap();
     redis.kill();
@@ -59,10 +68,8 @@ async fn every_operation_says_that_the_store_is_unavailable_and_works_again_when
     assert!(errors.iter().all(Option::is_none), "{errors:?}");
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_server_that_accepts_connections_and_answers_nothing_is_unavailable_too() {
-    let redis = Redis::start("redis-server").await;
+async fn a_server_that_accepts_connections_and_answers_nothing_is_unavailable_too(program: &'static str) {
+    let redis = Redis::start(program).await;
     let store = open(&redis).await;
     redis.hang();
     for _ in 0..2 {
@@ -74,10 +81,8 @@ async fn a_server_that_accepts_connections_and_answers_nothing_is_unavailable_to
 }
 
 /// The connection of before is noticed to be broken, so not even one operation fails.
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_restart_between_two_operations_is_not_noticed() {
-    let mut redis = Redis::start("redis-server").await;
+async fn a_restart_between_two_operations_is_not_noticed(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let store = open(&redis).await;
     for round in 0..5 {
         let name = format!("code/{round}");
@@ -90,10 +95,8 @@ async fn a_restart_between_two_operations_is_not_noticed() {
 
 /// While the server is restarted again and again, each record that a process believes to have is there, and each is taken
 /// at most once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed() {
-    let mut redis = Redis::start("redis-server").await;
+async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let mut workers = Vec::new();
     for worker in 0..4 {
@@ -139,10 +142,8 @@ async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_kil
     }
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn processes_whose_clocks_are_an_hour_apart_share_records() {
-    let redis = Redis::start("redis-server").await;
+async fn processes_whose_clocks_are_an_hour_apart_share_records(program: &'static str) {
+    let redis = Redis::start(program).await;
     let behind = redis.open(Arc::new(ManualClock::new(1_000_000))).await;
     let ahead = redis.open(Arc::new(ManualClock::new(1_003_600))).await;
     let minutes = Some(Duration::from_secs(600));
@@ -157,10 +158,8 @@ async fn processes_whose_clocks_are_an_hour_apart_share_records() {
 }
 
 /// A clock that is set while a process runs changes nothing either.
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_clock_that_is_set_back_an_hour_loses_no_record() {
-    let redis = Redis::start("redis-server").await;
+async fn a_clock_that_is_set_back_an_hour_loses_no_record(program: &'static str) {
+    let redis = Redis::start(program).await;
     let clock = ManualClock::new(1_000_000);
     let (here, there) = (redis.open(Arc::new(clock.clone())).await, open(&redis).await);
     there.put("before", bytes("v"), Some(Duration::from_secs(600))).await.unwrap();
@@ -192,10 +191,8 @@ async fn with_another_key_the_store_is_refused_and_nothing_is_changed() {
     assert!(store.get("k").await.unwrap().is_none());
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable() {
-    let redis = Redis::start("redis-server").await;
+async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable(program: &'static str) {
+    let redis = Redis::start(program).await;
     let store = open(&redis).await;
     store.put("recognisable-name", bytes("recognisable-value"), Some(Duration::from_secs(60))).await.unwrap();
     assert!(!redis.disk().windows(12).any(|window| window == b"recognisable"));
@@ -229,10 +226,8 @@ async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable
     assert_eq!(store.get("recognisable-name").await.unwrap_err(), StoreError::Unreadable);
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_server_that_is_full_refuses_and_throws_nothing_away() {
-    let redis = Redis::start_with("redis-server", &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
+async fn a_server_that_is_full_refuses_and_throws_nothing_away(program: &'static str) {
+    let redis = Redis::start_with(program, &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
     let store = open(&redis).await;
     let large = SecretBytes::new(vec![7; 100_000]);
     let mut stored = 0;
