@@ -293,7 +293,7 @@ impl OpenRedis {
             tracing::warn!(
                 store = self.link.place(),
                 "the clock of this machine is {} s {side} that of the store, by which records expire: set the clocks",
-                ahead.unsigned_abs(),
+                ahead.unsigned_abs()
             );
         }
     }

@@ -59,8 +59,8 @@ impl Bench {
         Self { clock, place }
     }
 
-    /// By how many seconds two processes may differ about the time, with one for the second that is under way. Those on one Redis
-    /// read its clock when they connect, and count on by that of the test, which stands still between two connections.
+    /// By how many seconds two processes may differ about the time, with one for the second that is under way. Those on one
+    /// Redis read its clock when they connect, and count on by that of the test, which stands still between two connections.
     fn apart(&self) -> u64 {
         match &self.place {
             Place::Redis(_) => 60,

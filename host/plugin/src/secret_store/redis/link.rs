@@ -37,8 +37,8 @@ const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often the client of a cluster sends a command again by itself. It would do so also where the answer was lost, whatever the
-/// command is. So it never does; but after each failure it looks up anew where records are, and connects to lost nodes.
+/// How often the client of a cluster sends a command again by itself. It would do so also where the answer was lost, whatever
+/// the command is. So it never does; but after each failure it looks up anew where records are, and connects to lost nodes.
 const CLUSTER_RETRIES: u32 = 0;
 
 /// Whether a command may be carried out twice.
@@ -334,8 +334,8 @@ fn sentinel(
     builder.build()
 }
 
-/// The master that the first of the sentinels names which knows one. All are asked at once: one that keeps silent, as after the
-/// loss of its machine, delays none of the others.
+/// The master that the first of the sentinels names which knows one. All are asked at once: one that keeps silent, as after
+/// the loss of its machine, delays none of the others.
 async fn named_by_first(sentinels: &[Arc<Mutex<SentinelClient>>]) -> RedisResult<Client> {
     let mut asked = JoinSet::new();
     for sentinel in sentinels {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// How long the server's time is counted on from one reading. A monotonic clock is wrong by some hundredths of a second then.
+/// How long the server's time is counted on from one reading. A monotonic clock is some hundredths of a second off then.
 const READ_EVERY: Duration = Duration::from_secs(600);
 
 /// The same after a reading that has failed.
@@ -14,7 +14,7 @@ const READ_AGAIN: Duration = Duration::from_secs(60);
 /// By how much this machine's clock may differ from the server's without a warning, and leap without a new reading.
 const TOLERATED: Duration = Duration::from_secs(5);
 
-/// The server's time, counted on by this machine's monotonic clock. A machine that was suspended notices a leap of its clock.
+/// The server's time, counted on by this machine's monotonic clock. After a suspension, the wall clock has leapt beside it.
 pub(super) struct ServerClock {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -66,8 +66,8 @@ impl ServerClock {
         i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// The moment of a question that is due now, for [`note`](Self::note). One caller is told; others go on with the reading of
-    /// before.
+    /// The moment of a question that is due now, for [`note`](Self::note). One caller is told; others go on with the reading
+    /// of before.
     pub(super) fn question(&self, connections: u64) -> Option<Duration> {
         let now = self.clock.monotonic();
         let asked = Asked { connections, gap: millis(self.clock.now()).saturating_sub(millis(now)) };
@@ -83,8 +83,8 @@ impl ServerClock {
         Some(now)
     }
 
-    /// Notes what the server has answered. Returns by how many seconds the clock of this machine is ahead (or, below zero,
-    /// behind), where that is more than is tolerated and was not returned before.
+    /// Notes what the server has answered. Returns by how many seconds the clock of this machine is ahead (or, below
+    /// zero, behind), where that is more than is tolerated and was not returned before.
     pub(super) fn note(&self, asked_at: Duration, server: Duration) -> Option<i64> {
         let answered_at = self.clock.monotonic();
         let half = answered_at.saturating_sub(asked_at) / 2;
