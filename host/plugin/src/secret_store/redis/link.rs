@@ -366,12 +366,12 @@ fn verdict(failure: &Failure) -> Verdict {
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ClusterDown,
         )
-        | ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel => Verdict::NotDone,
         ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Moved | ServerErrorKind::Ask) => {
             Verdict::Elsewhere
         }
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Refused,
+        // A cluster's client also says that it has no connection of commands that it has sent, when it gives them up.
         _ => Verdict::Unknown,
     }
 }
