@@ -2,11 +2,12 @@
 //!
 //! Records are sealed as in the database of one machine ([`cipher`](super::cipher)): the server sees keyed hashes of names,
 //! sealed values and times of expiry, and an attacker that reads or alters them learns nothing and makes no record. The
-//! expiry is part of what is sealed, and is judged by the clock of this process; the server removes records by its own.
+//! expiry is part of what is sealed, and is counted by the clock of the server, which all processes share (`server_clock`).
 //!
-//! `take` is `GETDEL`. A swap compares what is stored by a script: no two sealed values are the same, so equal bytes are the
-//! same write. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap
-//! is lost, the script is run again, and recognises the value that it has written.
+//! `take` and a swap read a record, open it, and then compare what is stored by a script, which deletes or replaces it: no two
+//! sealed values are the same, so equal bytes are the same write. What cannot be opened is left as it is. If the answer to a
+//! `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap is lost, the script is run
+//! again, and recognises the value that it has written.
 //!
 //! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
 //! server before it, and a server without `appendfsync always` those of its last second.
@@ -32,6 +33,7 @@ mod examine;
 mod limiter;
 mod link;
 mod script;
+mod server_clock;
 mod url;
 
 pub use self::limiter::RedisRateLimiter;
@@ -39,6 +41,7 @@ pub use self::url::RedisUrl;
 
 use self::link::{Link, Repeat};
 use self::script::Script;
+use self::server_clock::ServerClock;
 
 /// The oldest version of Redis that this is tested with. Valkey names the version of Redis that it is compatible with.
 const OLDEST: u32 = 7;
@@ -61,6 +64,12 @@ if present ~= ARGV[1] then return 0 end
 if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1",
+);
+
+/// Deletes a record that is still what was read, and tells whether it was. The argument: what was read.
+static TAKE: Script = Script::new(
+    r"if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])",
 );
 
 /// How a store is reached.
@@ -137,6 +146,7 @@ struct OpenRedis {
     cipher: Arc<Cipher>,
     prefix: String,
     clock: Arc<dyn Clock>,
+    time: ServerClock,
     source: Arc<dyn KeySource>,
 }
 
@@ -195,7 +205,8 @@ impl OpenRedis {
         let missing = || RedisError::KeyMissing { place: options.url.to_string(), key: source.place() };
         let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
-        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, source })
+        let time = ServerClock::new(Arc::clone(&clock));
+        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, time, source })
     }
 
     /// Refuses a server that is too old, and warns if it may throw records away. A server that does not tell is believed.
@@ -203,6 +214,18 @@ impl OpenRedis {
         let link = &self.link;
         let ping = link.within(async { link.ask::<String>(&redis::cmd("PING"), Repeat::Harmless).await });
         ping.await.map_err(RedisError::Unavailable)?;
+        let read: Result<(), StoreError> = link
+            .within(async {
+                self.read_time().await;
+                Ok(())
+            })
+            .await;
+        if read.is_err() || !self.time.is_read() {
+            tracing::warn!(
+                store = link.place(),
+                "the server does not tell its time, so records expire by the clock of each machine: allow the command TIME"
+            );
+        }
         if link.is_cluster() {
             return Ok(());
         }
@@ -218,13 +241,8 @@ impl OpenRedis {
             return Err(RedisError::TooOld { place: link.place().to_owned(), found: version.to_owned() });
         }
         let policy = field("maxmemory_policy").unwrap_or("noeviction");
-        if policy != "noeviction" && field("maxmemory").is_some_and(|bytes| bytes != "0") {
-            tracing::warn!(
-                store = link.place(),
-                policy,
-                "the server removes records when its memory is full, so people may have to sign in again: set \
-                 maxmemory-policy to noeviction"
-            );
+        if let Some(advice) = field("maxmemory").and_then(|bytes| advice_about_memory(bytes, policy)) {
+            tracing::warn!(store = link.place(), policy, "{advice}");
         }
         Ok(())
     }
@@ -253,8 +271,31 @@ impl OpenRedis {
         format!("{}r:{}", self.prefix, encoded(name))
     }
 
+    /// Unix time as the server has it.
     fn now(&self) -> i64 {
-        i64::try_from(self.clock.now_seconds()).unwrap_or(i64::MAX)
+        self.time.now_seconds()
+    }
+
+    /// Asks the server for its time, if that is due. Without an answer, it is counted on as before.
+    async fn read_time(&self) {
+        let Some(asked_at) = self.time.question(self.link.connections()) else { return };
+        let answer: Result<(u64, u64), StoreError> = self.link.ask(&redis::cmd("TIME"), Repeat::Harmless).await;
+        let (seconds, micros) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, store = self.link.place(), "the server does not tell its time");
+                return;
+            }
+        };
+        let server = Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros));
+        if let Some(ahead) = self.time.note(asked_at, server) {
+            let side = if ahead > 0 { "ahead of" } else { "behind" };
+            tracing::warn!(
+                store = self.link.place(),
+                "the clock of this machine is {} s {side} that of the store, by which records expire: set the clocks",
+                ahead.unsigned_abs()
+            );
+        }
     }
 
     /// What a record says. `None`: it has expired. A key that is not known here is looked for.
@@ -294,8 +335,28 @@ impl OpenRedis {
         Ok(([&expires_at.unwrap_or(i64::MIN).to_be_bytes()[..], &sealed].concat(), life))
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
+    }
+
+    async fn taken(&self, key: &str) -> Result<Option<SecretBytes>, RecordError> {
+        self.read_time().await;
+        let name = self.cipher.hidden_name(key);
+        let place = self.key(&name);
+        // Each round that ends without an answer is one in which another process has taken or written the record.
+        loop {
+            let Some(stored) = self.read(place.as_bytes()).await? else { return Ok(None) };
+            // What has expired is the server's to delete, and what cannot be opened is not this process's.
+            let Some(value) = self.open_now(key, &name, &stored)? else { return Ok(None) };
+            let deleted: u32 = TAKE
+                .run(&self.link, Repeat::Never, |command| {
+                    command.arg(1).arg(&place).arg(&stored);
+                })
+                .await?;
+            if deleted == 1 {
+                return Ok(Some(value));
+            }
+        }
     }
 
     async fn swap(
@@ -306,10 +367,11 @@ impl OpenRedis {
         ttl: Option<Duration>,
     ) -> Result<bool, RecordError> {
         let name = self.cipher.hidden_name(key);
+        self.read_time().await;
         let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
         // Each round that ends without an answer is one in which another process has written.
         loop {
-            let before = self.read(&place).await?;
+            let before = self.read(place.as_bytes()).await?;
             // The answer to the command that wrote this was lost.
             if before.as_ref() == Some(&stored) {
                 return Ok(true);
@@ -328,7 +390,7 @@ impl OpenRedis {
             }
             let written = match &before {
                 Some(before) => {
-                    SWAP.run::<u32>(&self.link, |command| {
+                    SWAP.run::<u32>(&self.link, Repeat::Harmless, |command| {
                         let life = life.map(|life| life.to_string()).unwrap_or_default();
                         command.arg(1).arg(&place).arg(before).arg(&stored).arg(life);
                     })
@@ -361,7 +423,12 @@ impl SecretStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let store = &self.inner;
         let name = store.cipher.hidden_name(key);
-        match store.link.within(store.read(&store.key(&name))).await? {
+        let place = store.key(&name);
+        let read = store.link.within(async {
+            store.read_time().await;
+            store.read(place.as_bytes()).await
+        });
+        match read.await? {
             Some(stored) => store.open(key, &name, &stored).await,
             None => Ok(None),
         }
@@ -370,27 +437,22 @@ impl SecretStore for RedisStore {
     async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
         let store = &self.inner;
         let name = store.cipher.hidden_name(key);
-        let (stored, life) = store.seal(&name, &value, ttl)?;
-        let command = set(&store.key(&name), &stored, life);
-        store.link.within(store.link.ask(&command, Repeat::Never)).await
+        let write = store.link.within(async {
+            store.read_time().await;
+            let (stored, life) = store.seal(&name, &value, ttl)?;
+            store.link.ask::<()>(&set(&store.key(&name), &stored, life), Repeat::Never).await
+        });
+        write.await
     }
 
     async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
         let store = &self.inner;
-        let name = store.cipher.hidden_name(key);
-        let place = store.key(&name);
-        let mut command = redis::cmd("GETDEL");
-        let taken: Option<Vec<u8>> = store.link.within(store.link.ask(command.arg(&place), Repeat::Never)).await?;
-        let Some(stored) = taken else { return Ok(None) };
-        let opened = store.open(key, &name, &stored).await;
-        if opened.is_err() {
-            // It is of no use to this process, but it is not this process's to delete either.
-            let expires_at = Stored::of(&stored).and_then(|stored| stored.expires_at);
-            let left = expires_at.map(|at| at.saturating_sub(store.now()).unsigned_abs().saturating_mul(1_000).max(1));
-            let mut command = set(&place, &stored, left);
-            store.link.within(store.link.ask::<()>(command.arg("NX"), Repeat::Harmless)).await?;
+        let take = || store.link.within(store.taken(key));
+        let mut taken = take().await;
+        if matches!(taken, Err(RecordError::UnknownKey)) && store.look_for_keys().await {
+            taken = take().await;
         }
-        opened
+        taken.map_err(RecordError::into_store_error)
     }
 
     async fn compare_and_swap(
@@ -423,6 +485,21 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// What to change about the memory of a server, if anything.
+fn advice_about_memory(maxmemory: &str, policy: &str) -> Option<&'static str> {
+    match (maxmemory, policy) {
+        ("0", _) => Some(
+            "nothing bounds what the server keeps, so callers who have not signed in can fill its machine: set maxmemory, and \
+             maxmemory-policy to noeviction",
+        ),
+        (_, "noeviction") => None,
+        _ => Some(
+            "the server removes records when its memory is full, so people may have to sign in again: set maxmemory-policy to \
+             noeviction",
+        ),
+    }
+}
+
 fn set(key: &str, stored: &[u8], life: Option<u64>) -> Cmd {
     let mut command = redis::cmd("SET");
     command.arg(key).arg(stored);
@@ -452,4 +529,24 @@ fn roots(options: &RedisOptions) -> Result<Option<Vec<u8>>, String> {
         pem.extend(more);
     }
     Ok(Some(pem).filter(|pem| !pem.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_a_bound_and_one_that_removes_records_are_told() {
+        for (maxmemory, policy, begin) in [
+            ("0", "noeviction", Some("nothing bounds")),
+            ("0", "allkeys-lru", Some("nothing bounds")),
+            ("268435456", "allkeys-lru", Some("the server removes records")),
+            ("268435456", "volatile-ttl", Some("the server removes records")),
+            ("268435456", "noeviction", None),
+        ] {
+            let advice = advice_about_memory(maxmemory, policy);
+            assert_eq!(advice.is_some(), begin.is_some(), "{maxmemory} {policy}");
+            assert!(advice.unwrap_or_default().starts_with(begin.unwrap_or_default()), "{maxmemory} {policy}");
+        }
+    }
 }

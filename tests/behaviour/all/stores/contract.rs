@@ -63,12 +63,13 @@ async fn a_record_is_swapped_only_for_what_it_is(kind: Kind) {
 async fn a_record_that_has_expired_does_not_exist(kind: Kind) {
     let bench = Bench::new(kind).await;
     let (here, there) = (bench.open().await, bench.open().await);
+    let (life, apart) = (400, bench.apart());
     for name in ["read", "taken", "swapped"] {
-        here.put(name, bytes("v"), Some(Duration::from_secs(100))).await.unwrap();
+        here.put(name, bytes("v"), Some(Duration::from_secs(life))).await.unwrap();
     }
-    bench.clock.advance(Duration::from_secs(99));
+    bench.clock.advance(Duration::from_secs(life - apart));
     assert!(there.get("read").await.unwrap().is_some());
-    bench.clock.advance(Duration::from_secs(1));
+    bench.clock.advance(Duration::from_secs(2 * apart - 1));
     assert!(here.get("read").await.unwrap().is_none());
     assert!(here.take("taken").await.unwrap().is_none());
     assert!(!here.compare_and_swap("swapped", Some(bytes("v")), bytes("w"), None).await.unwrap());

@@ -7,9 +7,17 @@ use std::time::Duration;
 use entra_mcp_plugin::clock::{Clock, ManualClock};
 use entra_mcp_plugin::rate_limiter::{Rate, RateLimiter};
 
+use super::for_each_server;
 use crate::support::redis::Redis;
 
 const COUNT: u32 = 6;
+
+for_each_server! {
+    three_processes_admit_as_much_as_one;
+    a_network_of_ipv6_has_a_multiple_over_all_processes;
+    a_rate_of_more_than_one_in_a_microsecond_is_counted_without_an_error;
+    each_process_counts_for_itself_while_the_store_is_away;
+}
 
 /// Limiters of several processes on one server, with a bound on `token` that no test waits for.
 async fn limiters(redis: &Redis, count: usize) -> Vec<Box<dyn RateLimiter>> {
@@ -32,10 +40,8 @@ async fn admitted(limiters: &[Box<dyn RateLimiter>], subjects: impl Iterator<Ite
     admitted
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn three_processes_admit_as_much_as_one() {
-    let redis = Redis::start("redis-server").await;
+async fn three_processes_admit_as_much_as_one(program: &'static str) {
+    let redis = Redis::start(program).await;
     let limiters = limiters(&redis, 3).await;
     let one = |subject: &'static str| std::iter::repeat_n(subject.to_owned(), 30);
     assert_eq!(admitted(&limiters, one("client")).await, COUNT);
@@ -56,10 +62,8 @@ async fn three_processes_admit_as_much_as_one() {
     assert!(!disk.contains("203.0.113"), "no address is in the store");
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_network_of_ipv6_has_a_multiple_over_all_processes() {
-    let redis = Redis::start("redis-server").await;
+async fn a_network_of_ipv6_has_a_multiple_over_all_processes(program: &'static str) {
+    let redis = Redis::start(program).await;
     let limiters = limiters(&redis, 3).await;
     let hosts = (0..60).map(|host| format!("2001:db8:1:2::{host:x}"));
     assert_eq!(admitted(&limiters, hosts).await, COUNT, "a /64 is one client");
@@ -67,10 +71,26 @@ async fn a_network_of_ipv6_has_a_multiple_over_all_processes() {
     assert_eq!(admitted(&limiters, networks).await, 4 * COUNT, "a /56");
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn each_process_counts_for_itself_while_the_store_is_away() {
-    let mut redis = Redis::start("redis-server").await;
+/// A million in a second are 1 µs apart, and Redis counts no finer.
+async fn a_rate_of_more_than_one_in_a_microsecond_is_counted_without_an_error(program: &'static str) {
+    let redis = Redis::start(program).await;
+    let rate = Rate { count: 2_000_000, per: Duration::from_secs(1) };
+    let store = redis.open(Arc::new(ManualClock::new(0))).await;
+    let limiter = store.rate_limiter(HashMap::from([("token".to_owned(), rate)]));
+    // That the server did not have the script is no such error.
+    let errors = async || {
+        let told = redis.say("INFO errorstats").await;
+        told.lines().find(|line| line.starts_with("errorstat_ERR:")).map(str::to_owned)
+    };
+    let before = errors().await;
+    for _ in 0..3 {
+        limiter.admit("token", "client").await.unwrap();
+    }
+    assert_eq!(errors().await, before);
+}
+
+async fn each_process_counts_for_itself_while_the_store_is_away(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let limiters = limiters(&redis, 2).await;
     redis.kill();
     let one = |count| std::iter::repeat_n("client".to_owned(), count);

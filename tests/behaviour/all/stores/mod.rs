@@ -6,14 +6,17 @@ mod competition;
 mod contract;
 #[cfg(target_os = "linux")]
 mod disk;
+mod examined;
 mod full;
 mod keyring;
 mod killed;
 mod limits;
+mod lost_answers;
 mod outage;
 mod replicas;
 #[cfg(target_os = "linux")]
 mod slow;
+mod stopped;
 
 use std::sync::Arc;
 
@@ -54,6 +57,15 @@ impl Bench {
             Kind::Valkey => Place::Redis(Redis::start("valkey-server").await),
         };
         Self { clock, place }
+    }
+
+    /// By how many seconds two processes may differ about the time, with one for the second that is under way. Those on one
+    /// Redis read its clock when they connect, and count on by that of the test, which stands still between two connections.
+    fn apart(&self) -> u64 {
+        match &self.place {
+            Place::Redis(_) => 60,
+            Place::Memory(_) | Place::Sqlite(_) => 1,
+        }
     }
 
     /// The store as another process has it, where it outlives one.
@@ -98,4 +110,21 @@ macro_rules! for_each_store {
     };
 }
 
+/// The same test over each server that speaks the protocol of Redis.
+macro_rules! for_each_server {
+    ($($name:ident;)*) => {
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+            async fn $name() { super::$name("redis-server").await; })*
+        }
+        mod valkey {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[cfg_attr(not(tool = "valkey-server"), ignore = "needs valkey-server, which newer releases of Debian have")]
+            async fn $name() { super::$name("valkey-server").await; })*
+        }
+    };
+}
+
+use for_each_server;
 use for_each_store;

@@ -1,5 +1,6 @@
 //! A store on the network that is away, comes back, is the wrong one, or is altered by others.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use entra_mcp_plugin::secret_store::{
 };
 use futures_util::future::join_all;
 
-use super::{bytes, text};
+use super::{bytes, for_each_server, text};
 use crate::host::replicas::Replicas;
 use crate::support::pages::{self, replaced};
 use crate::support::patience::{eventually, soon};
@@ -19,6 +20,17 @@ use crate::support::redis::{Redis, keys, options};
 use crate::support::remote::{ALICE, call_request};
 
 const AN_HOUR: i64 = 3_600;
+
+for_each_server! {
+    every_operation_says_that_the_store_is_unavailable_and_works_again_when_it_is_back;
+    a_server_that_accepts_connections_and_answers_nothing_is_unavailable_too;
+    a_restart_between_two_operations_is_not_noticed;
+    nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed;
+    processes_whose_clocks_are_an_hour_apart_share_records;
+    a_clock_that_is_set_back_an_hour_loses_no_record;
+    the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable;
+    a_server_that_is_full_refuses_and_throws_nothing_away;
+}
 
 async fn open(redis: &Redis) -> RedisStore {
     redis.open(Arc::new(ManualClock::new(1_000_000))).await
@@ -40,10 +52,8 @@ fn all_unavailable(errors: &[Option<StoreError>]) -> bool {
     errors.iter().all(|error| matches!(error, Some(StoreError::Unavailable(_))))
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn every_operation_says_that_the_store_is_unavailable_and_works_again_when_it_is_back() {
-    let mut redis = Redis::start("redis-server").await;
+async fn every_operation_says_that_the_store_is_unavailable_and_works_again_when_it_is_back(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let store = open(&redis).await;
     store.put("kept", bytes("refresh token"), None).await.unwrap();
     redis.kill();
@@ -58,10 +68,8 @@ async fn every_operation_says_that_the_store_is_unavailable_and_works_again_when
     assert!(errors.iter().all(Option::is_none), "{errors:?}");
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_server_that_accepts_connections_and_answers_nothing_is_unavailable_too() {
-    let redis = Redis::start("redis-server").await;
+async fn a_server_that_accepts_connections_and_answers_nothing_is_unavailable_too(program: &'static str) {
+    let redis = Redis::start(program).await;
     let store = open(&redis).await;
     redis.hang();
     for _ in 0..2 {
@@ -73,10 +81,8 @@ async fn a_server_that_accepts_connections_and_answers_nothing_is_unavailable_to
 }
 
 /// The connection of before is noticed to be broken, so not even one operation fails.
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_restart_between_two_operations_is_not_noticed() {
-    let mut redis = Redis::start("redis-server").await;
+async fn a_restart_between_two_operations_is_not_noticed(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let store = open(&redis).await;
     for round in 0..5 {
         let name = format!("code/{round}");
@@ -89,10 +95,8 @@ async fn a_restart_between_two_operations_is_not_noticed() {
 
 /// While the server is restarted again and again, each record that a process believes to have is there, and each is taken
 /// at most once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed() {
-    let mut redis = Redis::start("redis-server").await;
+async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed(program: &'static str) {
+    let mut redis = Redis::start(program).await;
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let mut workers = Vec::new();
     for worker in 0..4 {
@@ -138,6 +142,34 @@ async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_kil
     }
 }
 
+async fn processes_whose_clocks_are_an_hour_apart_share_records(program: &'static str) {
+    let redis = Redis::start(program).await;
+    let behind = redis.open(Arc::new(ManualClock::new(1_000_000))).await;
+    let ahead = redis.open(Arc::new(ManualClock::new(1_003_600))).await;
+    let minutes = Some(Duration::from_secs(600));
+    for (writer, reader) in [(&behind, &ahead), (&ahead, &behind)] {
+        writer.put("code", bytes("once"), minutes).await.unwrap();
+        assert_eq!(text(reader.get("code").await.unwrap()).as_deref(), Some("once"));
+        assert!(reader.compare_and_swap("code", Some(bytes("once")), bytes("twice"), minutes).await.unwrap());
+        assert_eq!(text(writer.take("code").await.unwrap()).as_deref(), Some("twice"));
+        writer.put("code", bytes("once"), minutes).await.unwrap();
+        assert_eq!(text(reader.take("code").await.unwrap()).as_deref(), Some("once"));
+    }
+}
+
+/// A clock that is set while a process runs changes nothing either.
+async fn a_clock_that_is_set_back_an_hour_loses_no_record(program: &'static str) {
+    let redis = Redis::start(program).await;
+    let clock = ManualClock::new(1_000_000);
+    let (here, there) = (redis.open(Arc::new(clock.clone())).await, open(&redis).await);
+    there.put("before", bytes("v"), Some(Duration::from_secs(600))).await.unwrap();
+    clock.set_back(Duration::from_secs(3_600));
+    assert!(here.get("before").await.unwrap().is_some());
+    here.put("after", bytes("v"), Some(Duration::from_secs(600))).await.unwrap();
+    assert_eq!(text(there.take("after").await.unwrap()).as_deref(), Some("v"));
+    assert_eq!(text(here.take("before").await.unwrap()).as_deref(), Some("v"));
+}
+
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn with_another_key_the_store_is_refused_and_nothing_is_changed() {
@@ -159,28 +191,32 @@ async fn with_another_key_the_store_is_refused_and_nothing_is_changed() {
     assert!(store.get("k").await.unwrap().is_none());
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable() {
-    let redis = Redis::start("redis-server").await;
+async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable(program: &'static str) {
+    let redis = Redis::start(program).await;
     let store = open(&redis).await;
     store.put("recognisable-name", bytes("recognisable-value"), Some(Duration::from_secs(60))).await.unwrap();
     assert!(!redis.disk().windows(12).any(|window| window == b"recognisable"));
     let keys = redis.say("KEYS test:r:*").await;
     let key = keys.lines().find(|line| line.starts_with("test:r:")).unwrap();
     // Longer, altered, with a longer life, and something else.
+    let as_it_is =
+        || async { (redis.say(&format!("GET {key}")).await, redis.say(&format!("PEXPIRETIME {key}")).await) };
     for damage in [
         format!("APPEND {key} x"),
         format!("SETRANGE {key} 70 x"),
         format!("SETRANGE {key} 6 zz"),
+        // It has expired in 1970.
+        format!(r#"SETRANGE {key} 4 "\x00\x00\x00\x01""#),
         format!("SET {key} x"),
+        format!(r#"EVAL "redis.call('DEL', KEYS[1]) redis.call('LPUSH', KEYS[1], 'x')" 1 {key}"#),
     ] {
         redis.say(&damage).await;
+        let before = as_it_is().await;
         assert_eq!(store.get("recognisable-name").await.unwrap_err(), StoreError::Unreadable, "{damage}");
         assert_eq!(store.take("recognisable-name").await.unwrap_err(), StoreError::Unreadable, "{damage}");
         let swapped = store.compare_and_swap("recognisable-name", None, bytes("x"), None).await;
         assert_eq!(swapped.unwrap_err(), StoreError::Unreadable, "{damage}");
-        assert!(redis.say(&format!("EXISTS {key}")).await.starts_with(":1"), "it is left as it is");
+        assert_eq!(as_it_is().await, before, "{damage}");
         store.put("recognisable-name", bytes("recognisable-value"), Some(Duration::from_secs(60))).await.unwrap();
     }
     store.put("another-name", bytes("another-value"), Some(Duration::from_secs(60))).await.unwrap();
@@ -190,10 +226,8 @@ async fn the_server_learns_no_name_and_no_value_and_what_it_alters_is_unreadable
     assert_eq!(store.get("recognisable-name").await.unwrap_err(), StoreError::Unreadable);
 }
 
-#[tokio::test]
-#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
-async fn a_server_that_is_full_refuses_and_throws_nothing_away() {
-    let redis = Redis::start_with("redis-server", &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
+async fn a_server_that_is_full_refuses_and_throws_nothing_away(program: &'static str) {
+    let redis = Redis::start_with(program, &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
     let store = open(&redis).await;
     let large = SecretBytes::new(vec![7; 100_000]);
     let mut stored = 0;
@@ -281,9 +315,7 @@ async fn a_user_signs_in_over_tls_and_no_error_tells_the_password() {
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_cluster_keeps_records_and_counts() {
-    let redis = Redis::start_with("redis-server", &["--cluster-enabled", "yes"]).await;
-    redis.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
-    eventually(|| async { redis.say("CLUSTER INFO").await.contains("cluster_state:ok").then_some(()) }).await.unwrap();
+    let redis = Redis::start_cluster(&[]).await;
     let options = options(&format!("redis-cluster://{}", redis.address()));
     let store = RedisStore::connect(&options, keys(), Arc::new(ManualClock::new(0))).await.unwrap();
     store.put("k", bytes("v"), None).await.unwrap();
@@ -293,6 +325,64 @@ async fn a_cluster_keeps_records_and_counts() {
     let limiter = store.rate_limiter(rates);
     limiter.admit("token", "2001:db8::1").await.unwrap();
     limiter.admit("token", "2001:db8::1").await.unwrap_err();
+}
+
+/// A sentinel that watches a server as `mcp`, with more lines of configuration. It writes into the folder.
+async fn sentinel_of(server: &Redis, folder: &Path, more: &str) -> Redis {
+    let configuration = folder.join("sentinel.conf");
+    let text = format!(
+        "sentinel monitor mcp 127.0.0.1 {} 1\nsentinel down-after-milliseconds mcp 300\nsentinel failover-timeout mcp \
+         3000\n{more}",
+        server.address().port()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    Redis::start_sentinel(&configuration).await
+}
+
+/// Waits until a sentinel has reached its server. `before`: commands that have to come first.
+async fn has_reached_its_server(sentinel: &Redis, before: &str) {
+    let reached = "flags\r\n$6\r\nmaster\r\n";
+    let line = format!("{before}SENTINEL MASTERS");
+    eventually(|| async { sentinel.say(&line).await.contains(reached).then_some(()) }).await.unwrap();
+}
+
+/// As after the loss of the machine of the first one. The system accepts connections, and nothing answers.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_sentinel_that_keeps_silent_delays_none_of_the_others() {
+    let redis = Redis::start("redis-server").await;
+    let folder = tempfile::tempdir().unwrap();
+    let sentinel = sentinel_of(&redis, folder.path(), "").await;
+    has_reached_its_server(&sentinel, "").await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = silent.local_addr().unwrap();
+    let url = format!("redis-sentinel://{first}/0?master=mcp&node={}", sentinel.address());
+    let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();
+    store.put("k", bytes("v"), None).await.unwrap();
+    assert_eq!(text(store.get("k").await.unwrap()).as_deref(), Some("v"));
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn sentinels_are_asked_with_their_own_user_and_password() {
+    let redis = Redis::start("redis-server").await;
+    let folder = tempfile::tempdir().unwrap();
+    let sentinel = sentinel_of(&redis, folder.path(), "requirepass recognisable-password\n").await;
+    has_reached_its_server(&sentinel, "AUTH recognisable-password\r\n").await;
+    let connect = async |more: &str| {
+        let url = format!("redis-sentinel://{}/0?master=mcp{more}", sentinel.address());
+        RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await
+    };
+    for more in
+        ["&sentinel-password=recognisable-password", "&sentinel-user=default&sentinel-password=recognisable-password"]
+    {
+        connect(more).await.unwrap().put("k", bytes("v"), None).await.unwrap();
+    }
+    for more in ["", "&sentinel-password=recognisable-passwort"] {
+        let refused = connect(more).await.unwrap_err();
+        let told = format!("{refused} {refused:?}");
+        assert!(matches!(refused, RedisError::Unavailable(_)) && !told.contains("recognisable"), "{told}");
+    }
 }
 
 #[tokio::test]
@@ -305,13 +395,7 @@ async fn sentinels_lead_to_the_server_that_took_over() {
         .await
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let configuration = folder.path().join("sentinel.conf");
-    let text_of = format!(
-        "sentinel monitor mcp 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mcp 300\nsentinel failover-timeout mcp \
-         3000\n"
-    );
-    std::fs::write(&configuration, text_of).unwrap();
-    let sentinel = Redis::start_sentinel(&configuration).await;
+    let sentinel = sentinel_of(&first, folder.path(), "").await;
     eventually(|| async { sentinel.say("SENTINEL REPLICAS mcp").await.contains("flags").then_some(()) }).await.unwrap();
     let url = format!("redis-sentinel://{}/0?master=mcp", sentinel.address());
     let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();

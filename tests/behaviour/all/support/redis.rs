@@ -35,9 +35,20 @@ impl Redis {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
         // The server takes the port a moment later. Another program that asks for a free one gets another one meanwhile.
-        let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let mut redis = Self { program, arguments, folder, port, running: None };
+        let mut redis = Self { program, arguments, folder, port: free_port(), running: None };
         redis.run().await;
+        redis
+    }
+
+    /// Starts one server that is a whole cluster.
+    pub(crate) async fn start_cluster(more: &[&str]) -> Self {
+        // Nodes talk to each other on a port that is 10,000 higher otherwise, and there may be none.
+        let between = free_port().to_string();
+        let arguments = [&["--cluster-enabled", "yes", "--cluster-port", between.as_str()][..], more].concat();
+        let redis = Self::start_with("redis-server", &arguments).await;
+        redis.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
+        let is_ready = || async { redis.say("CLUSTER INFO").await.contains("cluster_state:ok").then_some(()) };
+        eventually(is_ready).await.unwrap();
         redis
     }
 
@@ -142,6 +153,10 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn options(url: &str) -> RedisOptions {

@@ -127,15 +127,21 @@ impl OpenRedis {
             let scan = link.within(async {
                 let mut command = redis::cmd("SCAN");
                 command.arg(cursor).arg("MATCH").arg(format!("{below}*")).arg("COUNT").arg(BATCH);
-                link.ask::<(u64, Vec<String>)>(&command, Repeat::Harmless).await
+                // Names that others have made may be any bytes.
+                link.ask::<(u64, Vec<Vec<u8>>)>(&command, Repeat::Harmless).await
             });
             let (next, found) = scan.await.map_err(RedisError::Unavailable)?;
             for key in found {
-                let stored = link.within(async { self.read(&key).await });
-                let stored: Result<_, StoreError> = stored.await;
-                // It was removed meanwhile.
-                let Some(stored) = stored.map_err(RedisError::Unavailable)? else { continue };
-                let name = key.strip_prefix(&below).and_then(|name| URL_SAFE_NO_PAD.decode(name).ok());
+                let stored: Result<_, StoreError> = link.within(self.read(&key)).await;
+                let stored = match stored {
+                    Ok(Some(stored)) => stored,
+                    // It was removed meanwhile.
+                    Ok(None) => continue,
+                    // It is not even bytes.
+                    Err(StoreError::Unreadable) => Vec::new(),
+                    Err(error) => return Err(RedisError::Unavailable(error)),
+                };
+                let name = key.strip_prefix(below.as_bytes()).and_then(|name| URL_SAFE_NO_PAD.decode(name).ok());
                 let name = name.and_then(|name| HiddenName::try_from(name).ok());
                 if seen.insert(key) {
                     look(name, &stored);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::Cmd;
 
+use super::link::Repeat;
 use super::script::Script;
 use super::{OpenRedis, encoded};
 use crate::clock::Clock;
@@ -32,7 +33,7 @@ for i, key in ipairs(KEYS) do
   back[i] = next
 end
 for i, key in ipairs(KEYS) do
-  redis.call('SET', key, string.format('%.0f', back[i]), 'PX', math.ceil((back[i] - now) / 1000))
+  redis.call('SET', key, string.format('%.0f', back[i]), 'PX', math.max(1, math.ceil((back[i] - now) / 1000)))
 end
 return 0",
 );
@@ -75,14 +76,15 @@ impl RateLimiter for RedisRateLimiter {
         let link = &self.store.link;
         let over = link.within(async {
             ADMIT
-                .run::<u64>(link, |command: &mut Cmd| {
+                .run::<u64>(link, Repeat::Harmless, |command: &mut Cmd| {
                     command.arg(counted.len());
                     counted.iter().for_each(|(key, _)| {
                         command.arg(key);
                     });
                     for (_, rate) in &counted {
-                        let apart = rate.per / rate.count.max(1);
-                        command.arg(micros(apart)).arg(micros(rate.per));
+                        // The server counts no finer: a million in a second is the most.
+                        let apart = micros(rate.per / rate.count.max(1)).max(1);
+                        command.arg(apart).arg(micros(rate.per));
                     }
                 })
                 .await

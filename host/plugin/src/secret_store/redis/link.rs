@@ -6,7 +6,7 @@
 //! each, and none waits for another, so that a server that is away holds up no instances.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -19,6 +19,7 @@ use redis::{
     TlsCertificates, TlsMode,
 };
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use super::url::{RedisKind, RedisUrl};
 use crate::secret_store::StoreError;
@@ -36,8 +37,9 @@ const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often a cluster's connection follows a redirection, or asks again where a slot is.
-const CLUSTER_RETRIES: u32 = 4;
+/// How often the client of a cluster sends a command again by itself. It would do so also where the answer was lost, whatever
+/// the command is. So it never does; but after each failure it looks up anew where records are, and connects to lost nodes.
+const CLUSTER_RETRIES: u32 = 0;
 
 /// Whether a command may be carried out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +56,15 @@ pub(super) struct Link {
     present: Mutex<Present>,
     /// A call has waited in vain, and none has got an answer since.
     away: AtomicBool,
+    /// How many connections were made.
+    connections: AtomicU64,
     place: String,
 }
 
 enum Connector {
     Server(Box<Client>),
-    Sentinel(Box<Mutex<SentinelClient>>),
+    /// One for each sentinel.
+    Sentinels(Vec<Arc<Mutex<SentinelClient>>>),
     Cluster(Box<ClusterClient>),
 }
 
@@ -89,6 +94,8 @@ enum Verdict {
     Refused,
     /// It was not carried out.
     NotDone,
+    /// The same, because the record is or will be at another node: the client is about to look that up.
+    Elsewhere,
     /// It may have been carried out.
     Unknown,
 }
@@ -120,24 +127,10 @@ impl Link {
                 })
             }
             RedisKind::Sentinel(master) => {
-                let nodes = url.nodes.iter().map(address);
-                let mut builder = SentinelClientBuilder::new(nodes, master, SentinelServerType::Master)?
-                    .set_client_to_redis_db(url.database)
-                    .set_client_to_redis_protocol(ProtocolVersion::RESP3);
-                if url.tls {
-                    builder = builder
-                        .set_client_to_redis_tls_mode(TlsMode::Secure)
-                        .set_client_to_redis_certificates(certificates.clone())
-                        .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                        .set_client_to_sentinel_certificates(certificates);
-                }
-                if let Some(user) = &url.user {
-                    builder = builder.set_client_to_redis_username(user);
-                }
-                if let Some(password) = &url.password {
-                    builder = builder.set_client_to_redis_password(password.as_str());
-                }
-                Connector::Sentinel(Box::new(Mutex::new(builder.build()?)))
+                let client = |node| sentinel(url, master, address(node), &certificates);
+                let shared = |client: SentinelClient| Arc::new(Mutex::new(client));
+                let clients = url.nodes.iter().map(|node| client(node).map(shared));
+                Connector::Sentinels(clients.collect::<RedisResult<_>>()?)
             }
             RedisKind::Cluster => {
                 let mut builder = ClusterClient::builder(nodes)
@@ -151,12 +144,23 @@ impl Link {
                 Connector::Cluster(Box::new(builder.build()?))
             }
         };
-        Ok(Self { connector, present: Mutex::default(), away: AtomicBool::new(false), place: url.to_string() })
+        Ok(Self {
+            connector,
+            present: Mutex::default(),
+            away: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            place: url.to_string(),
+        })
     }
 
     /// Whether there are several servers, each with a part of the records.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.connector, Connector::Cluster(_))
+    }
+
+    /// How many connections were made until now.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The servers, without a password.
@@ -183,12 +187,15 @@ impl Link {
 
     /// Sends a command until it is answered. Without [`within`](Self::within), that may be never.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, repeat: Repeat) -> Result<T, StoreError> {
-        self.sent(command, repeat).await.map_err(|failure| self.unavailable(&failure))
+        self.sent(command, repeat).await.map_err(|failure| self.store_error(&failure))
     }
 
-    pub(super) fn unavailable(&self, failure: &Failure) -> StoreError {
+    /// What a failure means for the caller.
+    pub(super) fn store_error(&self, failure: &Failure) -> StoreError {
         match failure.code() {
             Some("OOM") => StoreError::Full(format!("{}: maxmemory of the server", self.place)),
+            // A list or the like, which another program has put in the place of a record.
+            Some("WRONGTYPE") => StoreError::Unreadable,
             _ => StoreError::Unavailable(format!("{}: {failure}", self.place)),
         }
     }
@@ -211,7 +218,9 @@ impl Link {
                         if matches!(verdict, Verdict::Refused) {
                             return Err(failure);
                         }
-                        self.drop_connection(generation).await;
+                        if !matches!(verdict, Verdict::Elsewhere) {
+                            self.drop_connection(generation).await;
+                        }
                         if matches!(verdict, Verdict::Unknown) && repeat == Repeat::Never {
                             return Err(failure);
                         }
@@ -245,6 +254,7 @@ impl Link {
         let late = (ErrorKind::Io, "the connection was not made in time");
         let connection = connecting.await.map_err(|_| Failure::from(late))??;
         present.generation = present.generation.wrapping_add(1);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         present.connection = Some(connection.clone());
         Ok((present.generation, connection))
     }
@@ -266,8 +276,9 @@ impl Link {
             Connector::Server(client) => {
                 Commands::One(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
-            Connector::Sentinel(client) => {
-                Commands::One(client.lock().await.get_async_connection_with_config(&config).await?)
+            Connector::Sentinels(sentinels) => {
+                let master = named_by_first(sentinels).await?;
+                Commands::One(master.get_multiplexed_async_connection_with_config(&config).await?)
             }
             Connector::Cluster(client) => Commands::Cluster(client.get_async_connection().await?),
         };
@@ -291,6 +302,61 @@ impl Connection {
     }
 }
 
+/// A client of one sentinel.
+fn sentinel(
+    url: &RedisUrl,
+    master: &str,
+    address: ConnectionAddr,
+    certificates: &TlsCertificates,
+) -> RedisResult<SentinelClient> {
+    let mut builder = SentinelClientBuilder::new([address], master, SentinelServerType::Master)?
+        .set_client_to_redis_db(url.database)
+        .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    if url.tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_certificates(certificates.clone());
+    }
+    if let Some(user) = &url.user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = &url.password {
+        builder = builder.set_client_to_redis_password(password.as_str());
+    }
+    if let Some(user) = &url.sentinel_user {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = &url.sentinel_password {
+        builder = builder.set_client_to_sentinel_password(password.as_str());
+    }
+    builder.build()
+}
+
+/// The master that the first of the sentinels names which knows one. All are asked at once: one that keeps silent, as after
+/// the loss of its machine, delays none of the others.
+async fn named_by_first(sentinels: &[Arc<Mutex<SentinelClient>>]) -> RedisResult<Client> {
+    let mut asked = JoinSet::new();
+    for sentinel in sentinels {
+        let sentinel = Arc::clone(sentinel).lock_owned();
+        asked.spawn(async move {
+            let mut sentinel = sentinel.await;
+            sentinel.async_get_client().await
+        });
+    }
+    let mut failure = Failure::from((ErrorKind::EmptySentinelList, "no sentinel has answered"));
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(master)) => return Ok(master),
+            Ok(Err(refused)) => failure = refused,
+            // The task has ended without an answer.
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
 fn verdict(failure: &Failure) -> Verdict {
     match failure.kind() {
         // A replica, a server that is starting, or a cluster that has lost a part: it has said no.
@@ -298,14 +364,14 @@ fn verdict(failure: &Failure) -> Verdict {
             ServerErrorKind::ReadOnly
             | ServerErrorKind::BusyLoading
             | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::Moved
-            | ServerErrorKind::Ask,
+            | ServerErrorKind::ClusterDown,
         )
-        | ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel => Verdict::NotDone,
+        ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+            Verdict::Elsewhere
+        }
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Refused,
+        // A cluster's client also says that it has no connection of commands that it has sent, when it gives them up.
         _ => Verdict::Unknown,
     }
 }

@@ -19,10 +19,11 @@ impl Script {
         Self { text, hash: OnceLock::new() }
     }
 
-    /// Runs the script, perhaps twice. `arguments` adds the number of keys, the keys and the arguments.
+    /// Runs the script. `arguments` adds the number of keys, the keys and the arguments.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         link: &Link,
+        repeat: Repeat,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<T, StoreError> {
         let command = |name: &str, script: &str| {
@@ -36,11 +37,11 @@ impl Script {
             let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.text.as_bytes());
             base16ct::lower::encode_string(hash.as_ref())
         });
-        match link.sent(&command("EVALSHA", hash), Repeat::Harmless).await {
+        match link.sent(&command("EVALSHA", hash), repeat).await {
             Err(failure) if failure.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.ask(&command("EVAL", self.text), Repeat::Harmless).await
+                link.ask(&command("EVAL", self.text), repeat).await
             }
-            Err(failure) => Err(link.unavailable(&failure)),
+            Err(failure) => Err(link.store_error(&failure)),
             Ok(value) => Ok(value),
         }
     }

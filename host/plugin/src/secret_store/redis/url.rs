@@ -16,8 +16,8 @@ const SENTINEL_PORT: u16 = 26379;
 
 /// What the parts of the address have to be, for errors.
 const EXPECTED: &str = "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE] is expected, with rediss: for TLS, \
-    redis-sentinel://HOST/DATABASE?master=NAME&node=HOST:PORT for sentinels, or redis-cluster://HOST?node=HOST:PORT for a \
-    cluster";
+    redis-sentinel://HOST/DATABASE?master=NAME&node=HOST:PORT for sentinels, with \
+    &sentinel-user=USER&sentinel-password=PASSWORD where they want that, or redis-cluster://HOST?node=HOST:PORT for a cluster";
 
 /// An address such as `rediss://server@redis.example.com:6380/0`. `Debug` and `Display` leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct RedisUrl {
     pub(super) tls: bool,
     pub(super) user: Option<String>,
     pub(super) password: Option<Zeroizing<String>>,
+    /// What sentinels want themselves; user and password are those of the servers.
+    pub(super) sentinel_user: Option<String>,
+    pub(super) sentinel_password: Option<Zeroizing<String>>,
     /// At least one.
     pub(super) nodes: Vec<(String, u16)>,
     pub(super) database: i64,
@@ -60,12 +63,22 @@ impl RedisUrl {
         let host = url.host_str().filter(|host| !host.is_empty())?;
         let mut nodes = vec![(bare(host), url.port().unwrap_or(default))];
         let (mut master, cluster) = (None, kind == RedisKind::Cluster);
+        let (mut sentinel_user, mut sentinel_password) = (None, None);
         for (name, value) in url.query_pairs() {
             match (name.as_ref(), &kind) {
                 ("node", RedisKind::Sentinel(_) | RedisKind::Cluster) => nodes.push(node(&value, default)?),
                 ("master", RedisKind::Sentinel(_)) if !value.is_empty() => master = Some(value.into_owned()),
+                ("sentinel-user", RedisKind::Sentinel(_)) if !value.is_empty() => {
+                    sentinel_user = Some(value.into_owned());
+                }
+                ("sentinel-password", RedisKind::Sentinel(_)) if !value.is_empty() => {
+                    sentinel_password = Some(Zeroizing::new(value.into_owned()));
+                }
                 _ => return None,
             }
+        }
+        if sentinel_user.is_some() && sentinel_password.is_none() {
+            return None;
         }
         let kind = match kind {
             RedisKind::Sentinel(_) => RedisKind::Sentinel(master?),
@@ -86,12 +99,12 @@ impl RedisUrl {
         };
         let no_fragment = url.fragment().is_none();
         let user = Some(user).filter(|user| !user.is_empty());
-        no_fragment.then_some(Self { kind, tls, user, password, nodes, database })
+        no_fragment.then_some(Self { kind, tls, user, password, sentinel_user, sentinel_password, nodes, database })
     }
 
     /// Whether the address has a password in it.
     pub fn has_password(&self) -> bool {
-        self.password.is_some()
+        self.password.is_some() || self.sentinel_password.is_some()
     }
 
     /// The same address with a password, which has to be UTF-8.
@@ -180,6 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_have_a_user_and_a_password_of_their_own() {
+        let text = "redis-sentinel://server@a?master=m&sentinel-user=watch&sentinel-password=p%40ss";
+        let url = RedisUrl::parse(text).unwrap();
+        let password = url.sentinel_password.as_deref().map(String::as_str);
+        assert_eq!(
+            (url.user.as_deref(), url.sentinel_user.as_deref(), password),
+            (Some("server"), Some("watch"), Some("p@ss"))
+        );
+        assert!(url.password.is_none() && url.has_password(), "it is none for a command line");
+        assert!(!format!("{url} {url:?}").contains("p@ss"));
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
         for text in [
             "redis://",
@@ -190,6 +216,9 @@ mod tests {
             "redis://host#x",
             "redis-sentinel://host",
             "redis-sentinel://host?master=",
+            "redis-sentinel://host?master=m&sentinel-user=watch",
+            "redis-sentinel://host?master=m&sentinel-password=",
+            "redis://host?sentinel-password=x",
             "redis-cluster://host/1",
             "redis-cluster://host?node=a/b",
             "redis://host:99999",
