@@ -60,11 +60,29 @@ async fn a_key_is_replaced_while_the_store_is_open_and_old_records_stay_readable
         here.put(name, bytes("new"), None).await.unwrap();
     }
     assert_eq!((check(&fixture).newest_key, check(&fixture).earlier_keys), (3, 0));
-    // The first key is of no use any more.
+    // No record is under the first key. It stays all the same: another process may have missed both rotations.
     rotate(&fixture);
-    assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 2);
+    assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 3);
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(text(there.get("third").await.unwrap()).as_deref(), Some("3"));
+}
+
+/// The process of a person who has signed out: there is no record by which it could learn of another key.
+#[tokio::test]
+async fn what_a_process_seals_that_has_missed_the_last_rotations_is_read_by_others() {
+    let fixture = Fixture::new();
+    let idle = fixture.open();
+    idle.inner.erasure.begin_no_task();
+    for _ in 0..3 {
+        rotate(&fixture);
+    }
+    idle.put("account", bytes("refresh token"), None).await.unwrap();
+    let other = fixture.open();
+    assert_eq!(text(other.get("account").await.unwrap()).as_deref(), Some("refresh token"));
+    other.put("second account", bytes("another"), None).await.unwrap();
+    // It learns of the new keys, and can still read what it has sealed itself.
+    assert_eq!(text(idle.get("second account").await.unwrap()).as_deref(), Some("another"));
+    assert_eq!(text(idle.get("account").await.unwrap()).as_deref(), Some("refresh token"));
 }
 
 /// A key file that answers when it is told to, as a key vault on a slow network does.
