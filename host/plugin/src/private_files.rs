@@ -156,7 +156,7 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for appending, creating it if it does not exist.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn open_append(path: &Path) -> io::Result<File> {
     options().append(true).create(true).open(path)
 }

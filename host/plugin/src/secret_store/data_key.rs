@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ mod keyring;
 mod system_keyring;
 
 pub use file::KeyFile;
+#[cfg(feature = "credentials")]
+pub(crate) use file::lock_beside;
 pub use keyring::{KeyBeside, Keyring, KeyringError, NewKey, Unlock};
 #[cfg(feature = "keyring")]
 pub use system_keyring::SystemKeyring;
@@ -165,6 +168,11 @@ pub trait KeySource: Send + Sync + 'static {
     }
     /// Makes the first key, unless another process was faster. Returns the keys that are kept.
     fn create(&self) -> Result<DataKeys, KeyError>;
+    /// Keeps out other processes that ask for the same, until the result is dropped. Of two that read the keys, change them and
+    /// [replace](Self::replace) them at once, one would lose the key of the other. `None`: there are no keys that could be replaced.
+    fn hold(&self) -> Result<Option<File>, KeyError> {
+        Ok(None)
+    }
     /// Replaces the keys.
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError>;
     /// The place in words, for messages.

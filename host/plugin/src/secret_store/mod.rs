@@ -27,7 +27,7 @@ mod report;
 mod sqlite;
 
 #[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
-pub(crate) use data_key::OF_URLS;
+pub(crate) use data_key::{OF_URLS, lock_beside};
 #[cfg(feature = "keyring")]
 pub use data_key::SystemKeyring;
 #[cfg(any(feature = "redis", feature = "sqlite"))]

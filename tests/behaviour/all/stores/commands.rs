@@ -66,6 +66,20 @@ async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
 }
 
 #[tokio::test]
+async fn of_rotations_at_the_same_time_none_loses_the_key_of_another() {
+    let home = Home::new().await;
+    assert_eq!(said(&run(&home, &[], &["accounts"]).await).0, Some(0));
+    let rotated = async || said(&run(&home, &[], &["store", "rotate-key"]).await);
+    let (first, second, third) = tokio::join!(rotated(), rotated(), rotated());
+    for (code, _, log) in [first, second, third] {
+        assert_eq!(code, Some(0), "{log}");
+    }
+    // The first key, three new ones, and the key of the names.
+    let keys = std::fs::read_to_string(home.path().join(".local/share/entra-mcp/secrets.key")).unwrap();
+    assert_eq!(keys.lines().count(), 5);
+}
+
+#[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {
     let home = Home::new().await;

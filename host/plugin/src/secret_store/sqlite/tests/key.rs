@@ -30,6 +30,7 @@ async fn without_its_key_a_store_is_refused_and_nothing_is_changed() {
 /// Replaces the key as `entra-mcp store rotate-key` does.
 fn rotate(fixture: &Fixture) {
     let file = KeyFile::new(&fixture.key_path());
+    let _turn = file.hold().unwrap().expect("there are keys");
     file.replace(&SqliteStore::rotated_keys(&fixture.path(), &file).unwrap()).unwrap();
 }
 
@@ -65,6 +66,33 @@ async fn a_key_is_replaced_while_the_store_is_open_and_old_records_stay_readable
     assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 3);
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(text(there.get("third").await.unwrap()).as_deref(), Some("3"));
+}
+
+#[test]
+fn of_rotations_at_the_same_time_none_loses_the_key_of_another() {
+    for _ in 0..20 {
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        let barrier = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    rotate(&fixture);
+                });
+            }
+        });
+        assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 4);
+    }
+}
+
+#[test]
+fn where_there_are_no_keys_none_are_held_and_no_file_is_made() {
+    let fixture = Fixture::new();
+    assert!(KeyFile::new(&fixture.key_path()).hold().unwrap().is_none());
+    fs::create_dir(fixture.path().parent().unwrap()).unwrap();
+    assert!(KeyFile::new(&fixture.key_path()).hold().unwrap().is_none());
+    assert!(content(&fixture).is_empty());
 }
 
 /// The process of a person who has signed out: there is no record by which it could learn of another key.
