@@ -197,6 +197,7 @@ pub struct SqliteStore {
 }
 
 struct OpenDatabase {
+    path: PathBuf,
     clock: Arc<dyn Clock>,
     connection: Mutex<Connection>,
     readers: Readers,
@@ -299,7 +300,8 @@ impl SqliteStore {
         }
         let readers = Readers::open(path).map_err(failed)?;
         let (connection, erasure) = (Mutex::new(connection), Erasure::default());
-        let inner = Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure });
+        let path = path.clone();
+        let inner = Arc::new(OpenDatabase { path, clock, connection, readers, cipher, erasure });
         Ok(Self { inner, limits: StoreLimits::default() })
     }
 
@@ -340,7 +342,7 @@ impl OpenDatabase {
             Err(RecordError::UnknownKey) if self.cipher.look_for_keys() => work(),
             done => done,
         };
-        done.map_err(RecordError::into_store_error)
+        done.map_err(|error| error.into_store_error().of_file(&self.path))
     }
 }
 
@@ -388,7 +390,18 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full(format!("the disk has no room ({error})")),
+            _ if is_damaged(&error) => Self::Damaged { path: PathBuf::new(), reason: error.to_string() },
             _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl StoreError {
+    /// The same with the file that is damaged, which SQLite does not name.
+    fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Damaged { reason, .. } => Self::Damaged { path: path.to_owned(), reason },
+            error => error,
         }
     }
 }

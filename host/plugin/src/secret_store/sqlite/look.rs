@@ -1,6 +1,6 @@
 //! Looks at a database without changing it: whether a store can be opened, and what its records say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub struct SqliteView {
 }
 
 struct View {
+    path: PathBuf,
     connection: Mutex<Connection>,
     /// Without one there is nothing yet that was sealed.
     cipher: Option<Cipher>,
@@ -96,8 +97,8 @@ pub(super) fn look(
             return Err(OpenError::Damaged { path: path.clone(), reason: fault });
         }
     }
-    let (connection, clock) = (Mutex::new(connection), Arc::clone(clock));
-    Ok(SqliteView { inner: Arc::new(View { connection, cipher, clock, format: head.format }) })
+    let (path, connection, clock) = (path.clone(), Mutex::new(connection), Arc::clone(clock));
+    Ok(SqliteView { inner: Arc::new(View { path, connection, cipher, clock, format: head.format }) })
 }
 
 /// What the head of a database says.
@@ -140,7 +141,7 @@ impl View {
             Err(RecordError::UnknownKey) if cipher.look_for_keys() => once(),
             found => found,
         };
-        found.map_err(RecordError::into_store_error)
+        found.map_err(|error| error.into_store_error().of_file(&self.path))
     }
 }
 

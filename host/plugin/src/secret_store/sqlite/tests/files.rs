@@ -128,6 +128,46 @@ fn no_store_begins_beside_the_journal_of_a_damaged_one() {
     assert_eq!(content(&fixture)[&aside::beside(&fixture.path(), ".damaged-1000-wal")], text);
 }
 
+/// A page in the middle of the tree of records is met when a record below it is wanted, not when the store is opened.
+#[tokio::test]
+async fn a_damaged_page_is_told_with_what_to_do_and_the_file_stays_as_it_is() {
+    const PAGE: usize = 4096;
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    for number in 0..200 {
+        store.put(&format!("account/{number}"), bytes(&"v".repeat(300)), None).await.unwrap();
+    }
+    drop(store);
+    let root = "SELECT rootpage FROM sqlite_master WHERE name = 'record'";
+    let root: u32 = fixture.raw().query_row(root, [], |row| row.get(0)).unwrap();
+    let start = (usize::try_from(root).unwrap() - 1) * PAGE;
+    let mut damaged = fs::read(fixture.path()).unwrap();
+    assert_eq!(damaged[start], 2, "there are pages below it");
+    damaged[start..start + PAGE].fill(0xff);
+    fs::write(fixture.path(), &damaged).unwrap();
+
+    let store = fixture.open();
+    store.inner.erasure.begin_no_task();
+    for error in [
+        store.get("account/7").await.err(),
+        store.put("account/7", bytes("new"), None).await.err(),
+        store.take("account/7").await.err(),
+        store.compare_and_swap("account/7", None, bytes("new"), None).await.err(),
+        store.delete("account/7").await.err(),
+    ] {
+        let error = error.expect("the page is needed");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("secrets.db is damaged: database disk image is malformed. `entra-mcp store check`"),
+            "{text}"
+        );
+    }
+    drop(store);
+    assert_eq!(content(&fixture).into_iter().collect::<Vec<_>>(), [(fixture.path(), damaged)]);
+}
+
 /// The key is not beside the store, but in a file of its own that a key vault has wrapped.
 #[tokio::test]
 async fn a_damaged_store_whose_key_a_vault_has_wrapped_is_set_aside_too() {
