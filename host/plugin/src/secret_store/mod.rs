@@ -110,7 +110,15 @@ pub const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
 /// Most bytes of all records of a store as they are stored, unless set otherwise: 4 GiB.
 pub const DEFAULT_MAX_BYTES: u64 = 4 << 30;
 
-/// How much a store in a file may have in it. A record that is there can always be written anew, and a twentieth more is kept for
+/// What lives no longer than this has room in a full store too: answers to refreshes (3 minutes), leases (70 s), and what says
+/// that the server is ready (5 s), without which sessions would end. What strangers leave lives longer (10 minutes at least), but
+/// for the lease and the failure of a document that is fetched for them.
+const SHORT: Duration = Duration::from_secs(5 * 60);
+
+/// The part of the limits that is kept for that, above them.
+const RESERVE: u64 = 20;
+
+/// How much a store in a file or in memory may have in it. A record that is there can always be written anew, and a twentieth more is kept for
 /// records that live for five minutes at most, such as leases; so sessions go on in a full store.
 ///
 /// What strangers leave (registrations, sign-ins that wait, documents) has a bound of its own in the component, far below:
@@ -126,6 +134,17 @@ pub struct StoreLimits {
 impl Default for StoreLimits {
     fn default() -> Self {
         Self { records: DEFAULT_MAX_RECORDS, bytes: DEFAULT_MAX_BYTES }
+    }
+}
+
+impl StoreLimits {
+    /// The limits for a record that lives so long.
+    fn for_life(self, ttl: Option<Duration>) -> Self {
+        let more = |limit: u64| limit.saturating_add(limit / RESERVE);
+        match ttl {
+            Some(ttl) if ttl <= SHORT => Self { records: more(self.records), bytes: more(self.bytes) },
+            _ => self,
+        }
     }
 }
 
