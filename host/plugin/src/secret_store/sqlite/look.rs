@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     Exposed, FolderError, KEY_EXTENSION, OpenError, SCHEMA_VERSION, StoreTransaction, User, as_it_is, fingerprint,
-    is_damaged, room,
+    is_damaged, mistaken, room,
 };
 use crate::clock::Clock;
 use crate::private_files;
@@ -75,6 +75,9 @@ pub(super) fn look(
         .map_err(failed)?;
     if head.format > SCHEMA_VERSION {
         return Err(OpenError::Version { path: path.clone(), found: head.format });
+    }
+    if mistaken::is_foreign(&connection) {
+        return Err(database_error(mistaken::FOREIGN.to_owned()));
     }
     let source: Arc<dyn KeySource> = Arc::new(Unchanged(Arc::clone(source)));
     let place = source.place();

@@ -15,6 +15,9 @@ use crate::private_files::{self, User};
 /// What every database begins with.
 const HEADER: [u8; 16] = *b"SQLite format 3\0";
 
+/// What is said of the database of another program.
+pub(super) const FOREIGN: &str = "it is the database of another program. Nothing was changed; name another file";
+
 /// Refuses a file that is there and has something else in it than a store, unless it may be a damaged one: then a key is beside
 /// it. A database that another program has made is refused in any case.
 ///
@@ -34,8 +37,7 @@ pub(super) fn refuse(user: &User, path: &Path, is_key_beside: impl FnOnce() -> b
     user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.to_owned(), reason })?;
     drop(file);
     if head == HEADER && is_of_another_program(path) {
-        let reason = "it is the database of another program. Nothing was changed; name another file";
-        return Err(refused(reason.to_owned()));
+        return Err(refused(FOREIGN.to_owned()));
     }
     Ok(())
 }
@@ -43,6 +45,11 @@ pub(super) fn refuse(user: &User, path: &Path, is_key_beside: impl FnOnce() -> b
 /// What is wrong with a database that is there.
 pub(super) fn damage(path: &Path) -> Option<String> {
     tables_in(path).err().filter(is_damaged).map(|error| error.to_string())
+}
+
+/// Whether the database of a connection has tables, and none of a store.
+pub(super) fn is_foreign(connection: &Connection) -> bool {
+    matches!(Tables::of(connection), Ok(Tables::Foreign))
 }
 
 /// The tables of a database, as far as they concern a store.
@@ -56,7 +63,7 @@ enum Tables {
     Foreign,
 }
 
-/// Whether a database has tables, and none of a store. One that cannot be read now is not known to be another program's.
+/// Whether a file has the database of another program, as far as can be told now. Nothing is changed.
 fn is_of_another_program(path: &Path) -> bool {
     match tables_in(path) {
         // Those of a database that is in use may be in its journal alone.

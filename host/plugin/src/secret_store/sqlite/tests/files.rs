@@ -51,8 +51,11 @@ fn the_database_of_another_program_is_refused_and_not_changed() {
                 if with_key {
                     KeyFile::new(&fixture.key_path()).create().unwrap();
                 }
-                let error = fixture.try_open().err().unwrap();
-                assert!(error.to_string().contains("it is the database of another program"), "{error}");
+                let keys: Arc<dyn KeySource> = Arc::new(KeyFile::new(&fixture.key_path()));
+                let look = SqliteStore::look(&fixture.path(), &keys, &(Arc::new(fixture.clock.clone()) as _));
+                for error in [fixture.try_open().err().unwrap(), look.err().unwrap()] {
+                    assert!(error.to_string().contains("it is the database of another program"), "{error}");
+                }
                 assert_eq!(fixture.key_path().exists(), with_key, "{journal} {is_open}");
                 let after = content(&fixture);
                 assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "{journal} {is_open}");
