@@ -118,8 +118,8 @@ const SHORT: Duration = Duration::from_secs(5 * 60);
 /// The part of the limits that is kept for that, above them.
 const RESERVE: u64 = 20;
 
-/// How much a store in a file or in memory may have in it. A record that is there can always be written anew, and a twentieth more is kept for
-/// records that live for five minutes at most, such as leases; so sessions go on in a full store.
+/// How much a store in a file or in memory may have in it. A record that is there can always be written anew, and a twentieth
+/// more is kept for records that live for five minutes at most, such as leases; so sessions go on in a full store.
 ///
 /// What strangers leave (registrations, sign-ins that wait, documents) has a bound of its own in the component, far below:
 /// 16,384 records and 64 MiB; and so have the documents of clients that people have signed in with: 4,096 records and 16 MiB.

@@ -32,7 +32,9 @@ pub(super) fn begin(path: &Path, key: Option<&Path>, clock: &dyn Clock) -> io::R
     }
     // Another process may be putting a damaged one aside, and have come to its journal.
     let _turn = key.map(hold).transpose()?;
-    if key.is_some() && !path.exists() {
+    let journal = beside(path, "-wal");
+    if key.is_some() && !path.exists() && journal.exists() {
+        tracing::warn!(journal = %journal.display(), "a journal is there without its secret store: it is set aside");
         set_aside(path, clock)?;
     }
     private_files::open_append(path)
