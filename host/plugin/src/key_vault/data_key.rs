@@ -214,7 +214,8 @@ impl KeySource for VaultKeyFile {
     }
 
     fn hold(&self) -> Result<Option<File>, KeyError> {
-        let is_there = self.content()?.is_some() || self.plain.as_ref().is_some_and(|plain| plain.exists());
+        // What is wrong with the file is told when the keys are read.
+        let is_there = matches!(self.content(), Ok(Some(_))) || self.plain.as_ref().is_some_and(|plain| plain.exists());
         is_there.then(|| lock_beside(&self.path)).transpose().map_err(|error| self.failed(&error))
     }
 

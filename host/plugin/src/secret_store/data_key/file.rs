@@ -124,8 +124,9 @@ impl KeySource for KeyFile {
     }
 
     fn hold(&self) -> Result<Option<File>, KeyError> {
-        let held = self.content()?.map(|_| lock_beside(&self.path));
-        held.transpose().map_err(|error| self.failed(&error))
+        // What is wrong with the file is told when the keys are read.
+        let is_there = matches!(self.content(), Ok(Some(_)));
+        is_there.then(|| lock_beside(&self.path)).transpose().map_err(|error| self.failed(&error))
     }
 
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {
