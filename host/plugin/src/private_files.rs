@@ -156,9 +156,15 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for appending, creating it if it does not exist.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn open_append(path: &Path) -> io::Result<File> {
     options().append(true).create(true).open(path)
+}
+
+/// Opens a file that is there for appending.
+#[cfg(feature = "sqlite")]
+pub(crate) fn open_append_existing(path: &Path) -> io::Result<File> {
+    options().append(true).open(path)
 }
 
 /// New files are the user's alone. A symbolic link is not followed, and a named pipe not waited for.

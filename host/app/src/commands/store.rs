@@ -64,6 +64,8 @@ pub async fn rotate_key(stores: &[StoreConfig], step: RotationStep) -> Result<()
         };
         let source = key_source(&store.key, path);
         check_step(store, step, &source.place())?;
+        // Until the keys are replaced: another rotation would begin with the same keys, and one of the two lose its new one.
+        let _turn = source.hold().map_err(CommandError::StoreKey)?;
         let keys = match location {
             StoreLocation::Memory => return Err(memory()),
             StoreLocation::File(path) => SqliteStore::rotated_keys(path, &*source).map_err(Error::from)?,

@@ -14,6 +14,7 @@ use entra_mcp_plugin::secret_store::{
 
 use super::key_vault::key_vault;
 use crate::config::{StoreConfig, StoreKey, StoreLocation};
+use crate::console;
 
 /// A store that is open.
 pub struct OpenedStore {
@@ -121,7 +122,13 @@ pub fn key_source(key: &StoreKey, store: &Path) -> Arc<dyn KeySource> {
 /// The key in or named by the file beside a store.
 fn beside(file: KeyFile, new: NewKey) -> Arc<dyn KeySource> {
     Arc::new(KeyBeside::new(file, Arc::new(SystemKeyring), new).telling(|file, error| {
-        tracing::info!("the key of the sign-ins is in the file {file}, which only this user can read, because {error}");
+        let text =
+            format!("the key of the sign-ins is in the file {file}, which only this user can read, because {error}");
+        // It is said this once, and is not for the log alone, which may be set to say less.
+        match tracing::enabled!(tracing::Level::INFO) {
+            true => tracing::info!("{text}"),
+            false => console::notice(&format!("entra-mcp: {text}")),
+        }
     }))
 }
 

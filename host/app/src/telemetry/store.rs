@@ -30,6 +30,7 @@ impl ObservedStore {
                 StoreError::TooLarge => "too-large",
                 StoreError::Unreadable => "unreadable",
                 StoreError::Unavailable(_) => "unavailable",
+                StoreError::Damaged { .. } => "damaged",
                 StoreError::Full(_) => "full",
             };
             metrics.store_errors.add(1, &[KeyValue::new("operation", operation), KeyValue::new("error.type", error)]);

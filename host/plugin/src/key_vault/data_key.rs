@@ -6,7 +6,7 @@
 //! Threat: a copy of the disk, of a backup or of the store opens nothing without the identity that the vault lets in. A
 //! process that has been let in has the keys in its memory.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{KeyVault, VaultCollection, VaultFault, VaultObject};
 use crate::private_files::{self, FolderError, User};
-use crate::secret_store::{DataKeys, KEY_BYTES, KeyError, KeyFile, KeySource, OF_URLS};
+use crate::secret_store::{DataKeys, KEY_BYTES, KeyError, KeyFile, KeySource, OF_URLS, lock_beside};
 
 /// Binds what is sealed to its purpose and form.
 const PURPOSE: &[u8] = b"entra-mcp store keys 1";
@@ -211,6 +211,12 @@ impl KeySource for VaultKeyFile {
 
     fn create(&self) -> Result<DataKeys, KeyError> {
         self.begin(&DataKeys::generate()?)
+    }
+
+    fn hold(&self) -> Result<Option<File>, KeyError> {
+        // What is wrong with the file is told when the keys are read.
+        let is_there = matches!(self.content(), Ok(Some(_))) || self.plain.as_ref().is_some_and(|plain| plain.exists());
+        is_there.then(|| lock_beside(&self.path)).transpose().map_err(|error| self.failed(&error))
     }
 
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {

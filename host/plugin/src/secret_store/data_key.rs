@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ mod keyring;
 mod system_keyring;
 
 pub use file::KeyFile;
+#[cfg(feature = "credentials")]
+pub(crate) use file::lock_beside;
 pub use keyring::{KeyBeside, Keyring, KeyringError, NewKey, Unlock};
 #[cfg(feature = "keyring")]
 pub use system_keyring::SystemKeyring;
@@ -33,6 +36,10 @@ pub const KEY_BYTES: usize = 32;
 
 /// Most data keys of a store. A rotation leaves out the keys that no record needs any more.
 const MAX_KEYS: usize = 8;
+
+/// Keys before a new one that stay whether or not records are under them. A process seals with the key that it has until it meets a
+/// record under a newer one. In a store that is hardly used it may have missed as many rotations.
+const KEPT_KEYS: usize = 3;
 
 /// Longest text of keys in bytes: [`MAX_KEYS`], and the key of the names.
 const MAX_TEXT_BYTES: usize = 1024;
@@ -161,6 +168,11 @@ pub trait KeySource: Send + Sync + 'static {
     }
     /// Makes the first key, unless another process was faster. Returns the keys that are kept.
     fn create(&self) -> Result<DataKeys, KeyError>;
+    /// Keeps out other processes that ask for the same, until the result is dropped. Of two that read the keys, change them and
+    /// [replace](Self::replace) them at once, one would lose the key of the other. `None`: there are no keys that could be replaced.
+    fn hold(&self) -> Result<Option<File>, KeyError> {
+        Ok(None)
+    }
     /// Replaces the keys.
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError>;
     /// The place in words, for messages.
@@ -271,15 +283,15 @@ impl DataKeys {
         text
     }
 
-    /// A new key before the present ones, of which those remain that seal records (`used`), and the present newest, with
-    /// which another process may be sealing.
+    /// A new key before the present ones, of which those remain that seal records (`used`), and the last [`KEPT_KEYS`], with
+    /// which other processes may be sealing.
     ///
     /// Without `used`, all of them remain.
     pub(super) fn rotated(&self, used: Option<&BTreeSet<KeyId>>) -> Result<Self, KeyError> {
-        let older = std::iter::once(self.newest.clone());
         let is_used = |id| used.is_none_or(|used| used.contains(&id));
-        let needed = self.older.iter().filter(|key| key_id(key.as_slice()).is_some_and(is_used));
-        let older: Vec<_> = older.chain(needed.cloned()).collect();
+        let is_needed = |key: &Key| key_id(key.as_slice()).is_some_and(is_used);
+        let older = self.keys().enumerate().filter(|&(age, key)| age < KEPT_KEYS || is_needed(key));
+        let older: Vec<_> = older.map(|(_, key)| key.clone()).collect();
         if older.len() >= MAX_KEYS {
             return Err(KeyError::TooMany);
         }
@@ -388,9 +400,18 @@ mod tests {
         let second = first.rotated(Some(&BTreeSet::new())).unwrap();
         assert_eq!((name(&second), ids(&second).len()), (name(&first), 2));
         assert_eq!(ids(&second)[1], ids(&first)[0]);
-        // The first key seals nothing any more; the second may still.
-        let third = second.rotated(Some(&BTreeSet::new())).unwrap();
-        assert_eq!((name(&third), ids(&third)[1], ids(&third).len()), (name(&first), ids(&second)[0], 2));
+        // A process may have missed the last rotations, and seal with a key that no record is under.
+        let mut last = second.clone();
+        for kept in 3..=KEPT_KEYS + 1 {
+            let before = ids(&last);
+            last = last.rotated(Some(&BTreeSet::new())).unwrap();
+            assert_eq!((name(&last), &ids(&last)[1..], ids(&last).len()), (name(&first), &before[..], kept));
+        }
+        let before = ids(&last);
+        let next = last.rotated(Some(&BTreeSet::new())).unwrap();
+        assert_eq!(ids(&next)[1..], before[..KEPT_KEYS], "the first key is of no use any more");
+        let next = last.rotated(Some(&ids(&first).into_iter().collect())).unwrap();
+        assert_eq!(ids(&next)[1..], before[..]);
         let kept = second.rotated(Some(&ids(&first).into_iter().collect())).unwrap();
         assert_eq!(ids(&kept)[1..], ids(&second));
         assert_eq!(ids(&DataKeys::parse(kept.to_text().as_bytes()).unwrap()), ids(&kept));

@@ -1,20 +1,21 @@
 //! Records in the memory of this process: for tests, and for people that want to sign in at every start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{SecretBytes, SecretStore, StoreError, same};
+use super::{SecretBytes, SecretStore, StoreError, StoreLimits, same};
 use crate::clock::Clock;
 
-/// Most records that are kept. The component stores a handful per account and per session. The bound guards against a
-/// runaway component, and against clients that begin sign-ins and do not finish them.
-const MAX_RECORDS: usize = 50_000;
+/// What the store may have in it. The component stores a handful of records per account and per session. The bound guards
+/// against a runaway component, and against clients that begin sign-ins and do not finish them. 256 MiB.
+const LIMITS: StoreLimits = StoreLimits { records: 50_000, bytes: 256 << 20 };
 
-/// Most bytes of all of them: 256 MiB.
-const MAX_BYTES: usize = 256 << 20;
+/// Most expired records that a write removes. A write adds one record, so what has expired leaves by and by, and no write holds up
+/// others while it removes all of them.
+const MAX_SWEPT: usize = 64;
 
 /// A store that ends with the process.
 pub struct MemoryStore {
@@ -24,33 +25,57 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Records {
-    by_name: HashMap<String, MemoryRecord>,
+    by_name: HashMap<Arc<str>, MemoryRecord>,
+    /// The records that expire, the next one first.
+    by_expiry: BTreeSet<(Duration, Arc<str>)>,
     /// Bytes of all values.
-    bytes: usize,
+    bytes: u64,
 }
 
 impl Records {
     fn remove(&mut self, key: &str) -> Option<MemoryRecord> {
-        let record = self.by_name.remove(key)?;
-        self.bytes = self.bytes.saturating_sub(record.value.reveal().len());
+        let (name, record) = self.by_name.remove_entry(key)?;
+        self.bytes = self.bytes.saturating_sub(record.size());
+        if let Some(expires_at) = record.expires_at {
+            self.by_expiry.remove(&(expires_at, name));
+        }
         Some(record)
     }
 
     fn insert(&mut self, key: &str, record: MemoryRecord) {
         self.remove(key);
-        self.bytes = self.bytes.saturating_add(record.value.reveal().len());
-        self.by_name.insert(key.to_owned(), record);
+        let name: Arc<str> = key.into();
+        self.bytes = self.bytes.saturating_add(record.size());
+        if let Some(expires_at) = record.expires_at {
+            self.by_expiry.insert((expires_at, Arc::clone(&name)));
+        }
+        self.by_name.insert(name, record);
+    }
+
+    /// Removes at most [`MAX_SWEPT`] records that have expired.
+    fn sweep(&mut self, now: Duration) {
+        for _ in 0..MAX_SWEPT {
+            let next = self.by_expiry.first().filter(|(expires_at, _)| *expires_at <= now);
+            let Some(name) = next.map(|(_, name)| Arc::clone(name)) else { return };
+            self.remove(&name);
+        }
     }
 
     /// Whether a new record of so many bytes has room.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.by_name.len() < MAX_RECORDS && self.bytes.saturating_add(bytes) <= MAX_BYTES
+    fn has_room(&self, bytes: u64, limits: StoreLimits) -> bool {
+        (self.by_name.len() as u64) < limits.records && self.bytes.saturating_add(bytes) <= limits.bytes
     }
 }
 
 struct MemoryRecord {
     value: SecretBytes,
     expires_at: Option<Duration>,
+}
+
+impl MemoryRecord {
+    fn size(&self) -> u64 {
+        self.value.reveal().len() as u64
+    }
 }
 
 impl MemoryStore {
@@ -74,16 +99,16 @@ impl MemoryStore {
         value: SecretBytes,
         ttl: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let size = value.reveal().len();
-        if !records.has_room(size) && !records.by_name.contains_key(key) {
-            records.by_name.retain(|_, record| self.is_live(record));
-            records.bytes = records.by_name.values().map(|record| record.value.reveal().len()).sum();
-            if !records.has_room(size) {
-                return Err(StoreError::Full(format!("{MAX_RECORDS} records or {MAX_BYTES} bytes are the most")));
-            }
+        let now = self.clock.now();
+        let record = MemoryRecord { value, expires_at: ttl.map(|ttl| now.saturating_add(ttl)) };
+        // What is there can always be written anew.
+        let is_known = records.by_name.contains_key(key);
+        records.sweep(now);
+        if !is_known && !records.has_room(record.size(), LIMITS.for_life(ttl)) {
+            let StoreLimits { records, bytes } = LIMITS;
+            return Err(StoreError::Full(format!("{records} records or {bytes} bytes are the most")));
         }
-        let expires_at = ttl.map(|ttl| self.clock.now().saturating_add(ttl));
-        records.insert(key, MemoryRecord { value, expires_at });
+        records.insert(key, record);
         Ok(())
     }
 }
@@ -155,24 +180,73 @@ mod tests {
         assert!(store.compare_and_swap("k", None, bytes("w"), None).await.unwrap());
     }
 
+    /// Lives longer than what the reserve is for.
+    const LONG: Option<Duration> = Some(Duration::from_secs(301));
+
+    async fn full(clock: &ManualClock) -> MemoryStore {
+        let store = MemoryStore::new(Arc::new(clock.clone()));
+        for number in 0..LIMITS.records {
+            store.put(&number.to_string(), bytes("v"), LONG).await.unwrap();
+        }
+        store
+    }
+
     #[tokio::test]
     async fn expired_records_make_room_for_others() {
         let clock = ManualClock::new(0);
-        let store = MemoryStore::new(Arc::new(clock.clone()));
-        for number in 0..MAX_RECORDS {
-            store.put(&number.to_string(), bytes("v"), Some(Duration::from_secs(1))).await.unwrap();
-        }
+        let store = full(&clock).await;
         assert!(matches!(store.put("k", bytes("v"), None).await, Err(StoreError::Full(_))));
-        store.put("7", bytes("what is there is written anew"), Some(Duration::from_secs(1))).await.unwrap();
-        clock.advance(Duration::from_secs(1));
+        store.put("7", bytes("what is there is written anew"), LONG).await.unwrap();
+        clock.advance(Duration::from_secs(301));
         store.put("k", bytes("v"), None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_write_removes_so_many_expired_records_and_no_more() {
+        let clock = ManualClock::new(0);
+        let store = full(&clock).await;
+        clock.advance(Duration::from_secs(301));
+        let most = usize::try_from(LIMITS.records).unwrap();
+        for write in 1..=3 {
+            store.put("k", bytes("v"), None).await.unwrap();
+            let records = store.records();
+            assert_eq!(records.by_name.len(), most - write * MAX_SWEPT + 1);
+            assert_eq!(records.by_expiry.len(), most - write * MAX_SWEPT);
+        }
+        assert_eq!(text(&store, "0").await, None, "whether removed or not, it is gone");
+    }
+
+    #[tokio::test]
+    async fn in_a_full_store_a_twentieth_is_left_for_what_lives_shortly() {
+        let store = full(&ManualClock::new(0)).await;
+        let short = Some(Duration::from_secs(300));
+        for number in 0..LIMITS.records / 20 {
+            store.put(&format!("lease/{number}"), bytes("v"), short).await.unwrap();
+        }
+        assert!(matches!(store.put("lease", bytes("v"), short).await, Err(StoreError::Full(_))));
+        store.delete("7").await.unwrap();
+        assert!(matches!(store.put("session", bytes("v"), None).await, Err(StoreError::Full(_))));
+        store.put("lease", bytes("v"), short).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_replaced_taken_or_deleted_is_not_kept_by_its_expiry() {
+        let store = MemoryStore::new(Arc::new(ManualClock::new(0)));
+        for key in ["replaced", "taken", "deleted"] {
+            store.put(key, bytes("v"), LONG).await.unwrap();
+        }
+        store.put("replaced", bytes("for ever"), None).await.unwrap();
+        store.take("taken").await.unwrap();
+        store.delete("deleted").await.unwrap();
+        let records = store.records();
+        assert_eq!((records.by_name.len(), records.by_expiry.len(), records.bytes), (1, 0, 8));
     }
 
     #[tokio::test]
     async fn large_records_are_bounded_together() {
         let store = MemoryStore::new(Arc::new(ManualClock::new(0)));
         let large = || SecretBytes::new(vec![7; crate::secret_store::MAX_VALUE_BYTES]);
-        let most = MAX_BYTES / crate::secret_store::MAX_VALUE_BYTES;
+        let most = LIMITS.bytes / crate::secret_store::MAX_VALUE_BYTES as u64;
         for number in 0..most {
             store.put(&number.to_string(), large(), None).await.unwrap();
         }

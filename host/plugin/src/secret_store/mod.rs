@@ -5,6 +5,7 @@
 //! back-end itself, not under a lock of this process.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,14 +27,14 @@ mod report;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-#[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
-pub(crate) use data_key::OF_URLS;
 #[cfg(feature = "keyring")]
 pub use data_key::SystemKeyring;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use data_key::{
     DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,
 };
+#[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
+pub(crate) use data_key::{OF_URLS, lock_beside};
 pub use memory::MemoryStore;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use read_only::ReadOnly;
@@ -86,6 +87,18 @@ pub enum StoreError {
     /// The store cannot be reached or written now.
     #[error("the secret store is unavailable: {0}")]
     Unavailable(String),
+    /// A part of the store's file cannot be read. The file stays as it is: other parts may be good.
+    #[error(
+        "the secret store {path} is damaged: {reason}. `entra-mcp store check` says what can be read of it; stop \
+         every process that has it open, and restore it from a backup, or move it away with the files beside it and sign in \
+         again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
     /// The store has no room for another record; nothing was changed.
     #[error("the secret store is full: {0}")]
     Full(String),
@@ -97,8 +110,16 @@ pub const DEFAULT_MAX_RECORDS: u64 = 1_000_000;
 /// Most bytes of all records of a store as they are stored, unless set otherwise: 4 GiB.
 pub const DEFAULT_MAX_BYTES: u64 = 4 << 30;
 
-/// How much a store in a file may have in it. A record that is there can always be written anew, and a twentieth more is kept for
-/// records that live for five minutes at most, such as leases; so sessions go on in a full store.
+/// What lives no longer than this has room in a full store too: answers to refreshes (3 minutes), leases (70 s), and what says
+/// that the server is ready (5 s), without which sessions would end. What strangers leave lives longer (10 minutes at least), but
+/// for the lease and the failure of a document that is fetched for them.
+const SHORT: Duration = Duration::from_secs(5 * 60);
+
+/// The part of the limits that is kept for that, above them.
+const RESERVE: u64 = 20;
+
+/// How much a store in a file or in memory may have in it. A record that is there can always be written anew, and a twentieth
+/// more is kept for records that live for five minutes at most, such as leases; so sessions go on in a full store.
 ///
 /// What strangers leave (registrations, sign-ins that wait, documents) has a bound of its own in the component, far below:
 /// 16,384 records and 64 MiB; and so have the documents of clients that people have signed in with: 4,096 records and 16 MiB.
@@ -113,6 +134,17 @@ pub struct StoreLimits {
 impl Default for StoreLimits {
     fn default() -> Self {
         Self { records: DEFAULT_MAX_RECORDS, bytes: DEFAULT_MAX_BYTES }
+    }
+}
+
+impl StoreLimits {
+    /// The limits for a record that lives so long.
+    fn for_life(self, ttl: Option<Duration>) -> Self {
+        let more = |limit: u64| limit.saturating_add(limit / RESERVE);
+        match ttl {
+            Some(ttl) if ttl <= SHORT => Self { records: more(self.records), bytes: more(self.bytes) },
+            _ => self,
+        }
     }
 }
 
@@ -176,6 +208,11 @@ impl From<StoreError> for wit::StoreError {
             StoreError::Unavailable(reason) => {
                 tracing::warn!(%reason, "the secret store is unavailable");
                 Self::Unavailable(reason)
+            }
+            damaged @ StoreError::Damaged { .. } => {
+                let text = damaged.to_string();
+                tracing::error!("{text}");
+                Self::Unavailable(text)
             }
             StoreError::Full(reason) => {
                 tracing::warn!(%reason, "the secret store is full");
@@ -298,6 +335,18 @@ mod tests {
         assert!(matches!(refused, Err(wit::StoreError::TooLarge)));
         let wit::Lookup::Found(value) = ctx.get("k".into()).await.unwrap() else { panic!("the record is there") };
         assert_eq!(value, vec![7; MAX_VALUE_BYTES]);
+    }
+
+    #[test]
+    fn the_component_is_told_of_damage_what_the_operator_can_do() {
+        let damaged = StoreError::Damaged { path: "store.db".into(), reason: "a page is malformed".to_owned() };
+        let wit::StoreError::Unavailable(text) = wit::StoreError::from(damaged) else { panic!("it is unavailable") };
+        assert_eq!(
+            text,
+            "the secret store store.db is damaged: a page is malformed. `entra-mcp store check` says what can be read of it; \
+             stop every process that has it open, and restore it from a backup, or move it away with the files beside it and \
+             sign in again"
+        );
     }
 
     #[test]

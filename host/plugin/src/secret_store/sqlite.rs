@@ -9,16 +9,14 @@
 //! database that is put back as it was earlier has the records that it had.
 //!
 //! A database without its key, or with the key of another, is refused and left as it is. One that is damaged is set aside
-//! under another name, and a new one takes its place, if a file with its key is beside it: without one, it may be any file that
-//! the operator has named by mistake, and is refused.
+//! under another name, and a new one takes its place, if a file with its key is beside it ([`aside`]): without one, it may be
+//! any file that the operator has named by mistake, and is refused before a key is made ([`mistaken`]).
 //!
 //! What was deleted, replaced or has expired leaves the files too ([`erasure`]).
 //!
 //! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
 //! which holds the write lock from its first statement.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,14 +30,16 @@ use super::{
     DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreLimits, StoreReport, same,
 };
 use crate::clock::Clock;
-use crate::private_files::{self, Exposed, FolderError, User};
+use crate::private_files::{Exposed, FolderError, User};
 
 mod as_it_is;
+mod aside;
 mod check;
 mod erasure;
 mod fingerprint;
 mod limits;
 mod look;
+mod mistaken;
 mod read_only;
 mod readers;
 mod room;
@@ -197,6 +197,7 @@ pub struct SqliteStore {
 }
 
 struct OpenDatabase {
+    path: PathBuf,
     clock: Arc<dyn Clock>,
     connection: Mutex<Connection>,
     readers: Readers,
@@ -267,19 +268,22 @@ impl SqliteStore {
             Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
         };
         let own_key = path.with_extension(KEY_EXTENSION);
-        let key_beside =
-            [own_key.clone(), path.with_extension(WRAPPED_KEY_EXTENSION)].into_iter().find(|key| key.exists());
+        let find_key =
+            || [own_key.clone(), path.with_extension(WRAPPED_KEY_EXTENSION)].into_iter().find(|key| key.exists());
+        mistaken::refuse(&user, path, || find_key().is_some())?;
+        let key_beside = find_key();
         let source = source(KeyFile::of(user.clone(), &own_key));
-        let keys = keys_of(path, &*source)?;
+        let keys = keys_of(path, &*source, key_beside.is_some())?;
         // SQLite gives its side files the mode of the database file, so the database file has to be private from the
         // start.
-        let file = private_files::open_append(path).map_err(|error| database_error(error.to_string()))?;
+        let file = aside::begin(path, find_key().as_deref(), &*clock);
+        let file = file.map_err(|error| database_error(error.to_string()))?;
         user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.clone(), reason })?;
         drop(file);
         let prepared = match (prepare(path), &key_beside) {
             // A file without a key beside it may be anything that the operator has named by mistake.
             (Err(error), Some(key)) if is_damaged(&error) || is_missing(&error) => {
-                replace_damaged(path, key, &*clock, &error)?
+                aside::replace_damaged(path, key, &*clock, &error).map_err(|error| database_error(error.to_string()))?
             }
             (prepared, _) => prepared,
         };
@@ -296,7 +300,8 @@ impl SqliteStore {
         }
         let readers = Readers::open(path).map_err(failed)?;
         let (connection, erasure) = (Mutex::new(connection), Erasure::default());
-        let inner = Arc::new(OpenDatabase { clock, connection, readers, cipher, erasure });
+        let path = path.clone();
+        let inner = Arc::new(OpenDatabase { path, clock, connection, readers, cipher, erasure });
         Ok(Self { inner, limits: StoreLimits::default() })
     }
 
@@ -337,7 +342,7 @@ impl OpenDatabase {
             Err(RecordError::UnknownKey) if self.cipher.look_for_keys() => work(),
             done => done,
         };
-        done.map_err(RecordError::into_store_error)
+        done.map_err(|error| error.into_store_error().of_file(&self.path))
     }
 }
 
@@ -345,7 +350,7 @@ impl OpenDatabase {
 ///
 /// Looks once whether there are keys, and before reading them: another process may create them at any moment, and a
 /// [`KeySource`] leaves existing ones alone.
-fn keys_of(path: &Path, source: &dyn KeySource) -> Result<DataKeys, OpenError> {
+fn keys_of(path: &Path, source: &dyn KeySource, is_key_beside: bool) -> Result<DataKeys, OpenError> {
     match source.read()? {
         Some(keys) => Ok(keys),
         None if noted_fingerprint(path) != 0 => {
@@ -353,7 +358,11 @@ fn keys_of(path: &Path, source: &dyn KeySource) -> Result<DataKeys, OpenError> {
             let missing = || OpenError::KeyMissing { store: path.to_owned(), place: source.place() };
             source.read()?.ok_or_else(missing)
         }
-        None => Ok(source.create()?),
+        None => match mistaken::damage(path).filter(|_| !is_key_beside) {
+            // Another process may have made both in the meantime, and be writing.
+            Some(reason) => source.read()?.ok_or_else(|| OpenError::Database { path: path.to_owned(), reason }),
+            None => Ok(source.create()?),
+        },
     }
 }
 
@@ -365,45 +374,6 @@ fn noted_fingerprint(path: &Path) -> i32 {
         connection.query_row("PRAGMA application_id", [], |row| row.get(0))
     });
     noted.unwrap_or_default()
-}
-
-/// Puts a damaged database aside and begins a new one, unless another process has done so meanwhile.
-fn replace_damaged(
-    path: &Path,
-    lock: &Path,
-    clock: &dyn Clock,
-    error: &rusqlite::Error,
-) -> Result<rusqlite::Result<(Connection, i32)>, OpenError> {
-    let failed = |error: io::Error| OpenError::Database { path: path.to_owned(), reason: error.to_string() };
-    let lock = File::open(lock).map_err(failed)?;
-    lock.lock().map_err(failed)?;
-    let is_there = match prepare(path) {
-        Err(error) if is_damaged(&error) => true,
-        // Another process has put it aside, and was stopped before it made another one.
-        Err(error) if is_missing(&error) => false,
-        prepared => return Ok(prepared),
-    };
-    let aside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let mark = format!(".damaged-{}", clock.now_seconds());
-    for suffix in ["", "-wal", "-shm"].into_iter().filter(|_| is_there) {
-        match fs::rename(aside(suffix), aside(&format!("{mark}{suffix}"))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => renamed.map_err(failed)?,
-        }
-    }
-    if is_there {
-        tracing::error!(
-            database = %path.display(), aside = %aside(&mark).display(), %error,
-            "the secret store is damaged: it was set aside, and an empty one takes its place. Everyone has to sign in again, and \
-             a client secret that was kept there has to be set again"
-        );
-    }
-    private_files::open_append(path).map_err(failed)?;
-    Ok(prepare(path))
 }
 
 fn is_damaged(error: &rusqlite::Error) -> bool {
@@ -420,7 +390,18 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full(format!("the disk has no room ({error})")),
+            _ if is_damaged(&error) => Self::Damaged { path: PathBuf::new(), reason: error.to_string() },
             _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl StoreError {
+    /// The same with the file that is damaged, which SQLite does not name.
+    fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Damaged { reason, .. } => Self::Damaged { path: path.to_owned(), reason },
+            error => error,
         }
     }
 }

@@ -116,6 +116,54 @@ async fn a_login_and_a_logout_replace_what_is_damaged() {
 }
 
 #[tokio::test]
+async fn of_rotations_at_the_same_time_none_loses_the_key_of_another() {
+    let home = Home::new().await;
+    assert_eq!(said(&run(&home, &[], &["accounts"]).await).0, Some(0));
+    let rotated = async || said(&run(&home, &[], &["store", "rotate-key"]).await);
+    let (first, second, third) = tokio::join!(rotated(), rotated(), rotated());
+    for (code, _, log) in [first, second, third] {
+        assert_eq!(code, Some(0), "{log}");
+    }
+    // The first key, three new ones, and the key of the names.
+    let keys = std::fs::read_to_string(home.path().join(".local/share/entra-mcp/secrets.key")).unwrap();
+    assert_eq!(keys.lines().count(), 5);
+}
+
+#[tokio::test]
+async fn a_credential_of_systemd_is_the_key_of_a_store() {
+    let home = Home::new().await;
+    let folder = home.path().join("credentials");
+    std::fs::create_dir(&folder).unwrap();
+    let credential = folder.join("entra-mcp-store-key");
+    std::fs::write(&credential, KEY).unwrap();
+    let folder = folder.to_str().unwrap();
+    let handed_over = [("CREDENTIALS_DIRECTORY", folder)];
+    let mut login = home.program_with_person(&["login"]);
+    let login = login.env("CREDENTIALS_DIRECTORY", folder).stdin(std::process::Stdio::null()).output().await.unwrap();
+    let (code, _, log) = said(&login);
+    assert_eq!(code, Some(0), "{log}");
+    let key = home.path().join(".local/share/entra-mcp/secrets.key");
+    assert!(!key.exists(), "no key is in a file");
+
+    let (code, output, log) = said(&run(&home, &handed_over, &["accounts"]).await);
+    assert!(code == Some(0) && output.contains("alice@contoso.example"), "{output} {log}");
+    let (code, output, log) = said(&run(&home, &handed_over, &["store", "check", "--json"]).await);
+    assert_eq!(code, Some(0), "{log}");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert!(report[0]["newest_key"].as_u64() > Some(0) && report[0]["newest_key"] == report[0]["records"], "{report}");
+    let (code, _, log) = said(&run(&home, &handed_over, &["store", "rotate-key"]).await);
+    assert!(code == Some(2) && log.contains(credential.to_str().unwrap()) && log.contains("--print"), "{log}");
+
+    let (code, _, log) = said(&run(&home, &[], &["accounts"]).await);
+    assert!(code == Some(1) && log.contains("its key is not there"), "{log}");
+    std::fs::write(&credential, "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg").unwrap();
+    let (code, _, log) = said(&run(&home, &handed_over, &["accounts"]).await);
+    let other = format!("written with another key than the one in {}", credential.display());
+    assert!(code == Some(1) && log.contains(&other), "{log}");
+    assert!(!key.exists(), "no key is in a file");
+}
+
+#[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_store_on_the_network_is_checked_and_its_key_replaced_in_two_steps() {
     let home = Home::new().await;

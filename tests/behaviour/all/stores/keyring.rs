@@ -139,6 +139,20 @@ async fn without_a_keyring_the_key_is_in_a_file_and_that_is_said_once() {
     assert!(both.status.code() == Some(2) && said(&both).2.contains("--store-key-in"), "{}", said(&both).2);
 }
 
+#[tokio::test]
+async fn that_the_key_is_in_a_file_is_said_whatever_is_logged() {
+    for filter in ["off", "error", "debug"] {
+        let home = Home::new().await;
+        let accounts = home.program(&["accounts"]).env("RUST_LOG", filter).output().await.unwrap();
+        let (code, _, log) = said(&accounts);
+        assert_eq!(
+            (code, log.matches("the key of the sign-ins is in the file").count()),
+            (Some(0), 1),
+            "{filter}: {log}"
+        );
+    }
+}
+
 /// The bus is a socket that takes connections and says nothing.
 #[tokio::test]
 async fn a_keyring_that_does_not_answer_holds_nothing_up() {

@@ -11,6 +11,18 @@ use super::keyring::entry_named_in;
 use super::{DataKeys, KeyError, KeySource, MAX_TEXT_BYTES};
 use crate::private_files::{self, FolderError, User};
 
+/// The extension of the file that a process locks while it replaces keys. The rest of its name is that of the key file, which
+/// cannot be locked itself: another file takes its place.
+const LOCK_EXTENSION: &str = "key-lock";
+
+/// Waits until no other process holds the keys in a file, and holds them until the result is dropped. The file that is locked
+/// stays: a process that waits may have it open.
+pub(crate) fn lock_beside(key: &Path) -> io::Result<File> {
+    let file = private_files::open_append(&key.with_extension(LOCK_EXTENSION))?;
+    file.lock()?;
+    Ok(file)
+}
+
 /// A file with the keys of a store. A new one has 32 bytes, one with several keys is text.
 pub struct KeyFile {
     user: User,
@@ -109,6 +121,12 @@ impl KeySource for KeyFile {
     fn create(&self) -> Result<DataKeys, KeyError> {
         self.link_new()?;
         self.read()?.ok_or_else(|| KeyError::Missing { place: self.place() })
+    }
+
+    fn hold(&self) -> Result<Option<File>, KeyError> {
+        // What is wrong with the file is told when the keys are read.
+        let is_there = matches!(self.content(), Ok(Some(_)));
+        is_there.then(|| lock_beside(&self.path)).transpose().map_err(|error| self.failed(&error))
     }
 
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {

@@ -8,6 +8,7 @@
 //! Why a store uses a keyring: a copy of the user's files, such as a backup, does not have the key. A program that runs as
 //! the user can ask the keyring as this one does.
 
+use std::fs::File;
 use std::time::Duration;
 use std::{fmt, sync::Arc};
 
@@ -174,6 +175,10 @@ impl KeySource for KeyBeside {
             },
         }
         self.read()?.ok_or_else(|| KeyError::Missing { place: self.place() })
+    }
+
+    fn hold(&self) -> Result<Option<File>, KeyError> {
+        self.file.hold()
     }
 
     fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {

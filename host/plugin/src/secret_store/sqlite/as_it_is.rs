@@ -57,6 +57,12 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Opens the database at an absolute path without its journal, and takes no lock. What another process writes meanwhile may be
+/// seen in part.
+pub(super) fn alone(path: &Path) -> rusqlite::Result<Connection> {
+    named(path, "immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
 fn named(path: &Path, parameters: &str, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let absolute = || rusqlite::Error::InvalidPath(path.to_owned());
     let mut url = Url::from_file_path(path).map_err(|()| absolute())?;

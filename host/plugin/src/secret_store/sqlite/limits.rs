@@ -14,14 +14,6 @@ use crate::secret_store::{StoreError, StoreLimits};
 /// removed when they expire ([`erasure`](super::erasure)), so there are few.
 const MAX_BATCHES: usize = 32;
 
-/// What lives no longer than this has room in a full store too: answers to refreshes (3 minutes), leases (70 s), and what says
-/// that the server is ready (5 s), without which sessions would end. What strangers leave lives longer (10 minutes at least), but
-/// for the lease and the failure of a document that is fetched for them.
-const SHORT: Duration = Duration::from_secs(5 * 60);
-
-/// The part of the limits that is kept for that, above them.
-const RESERVE: u64 = 20;
-
 /// Adds the count to a database, and counts what is there.
 ///
 /// A process of an earlier version that has the database open replaces records with `INSERT OR REPLACE`. The deletion in it
@@ -56,7 +48,7 @@ pub(super) fn make_room(
     now: i64,
 ) -> Result<(), StoreError> {
     let told = limits;
-    let limits = if ttl.is_some_and(|ttl| ttl <= SHORT) { with_reserve(limits) } else { limits };
+    let limits = limits.for_life(ttl);
     let mut known = connection.prepare_cached("SELECT 1 FROM record WHERE name = ?1")?;
     if has_room(connection, limits, bytes)? || known.exists(params![name])? {
         return Ok(());
@@ -72,11 +64,6 @@ pub(super) fn make_room(
     }
     let StoreLimits { records, bytes } = told;
     Err(StoreError::Full(format!("{records} records and {bytes} bytes are the most, by its settings")))
-}
-
-fn with_reserve(limits: StoreLimits) -> StoreLimits {
-    let more = |limit: u64| limit.saturating_add(limit / RESERVE);
-    StoreLimits { records: more(limits.records), bytes: more(limits.bytes) }
 }
 
 fn has_room(connection: &Connection, limits: StoreLimits, bytes: usize) -> Result<bool, StoreError> {

@@ -1,6 +1,6 @@
 //! Looks at a database without changing it: whether a store can be opened, and what its records say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     Exposed, FolderError, KEY_EXTENSION, OpenError, SCHEMA_VERSION, StoreTransaction, User, as_it_is, fingerprint,
-    is_damaged, room,
+    is_damaged, mistaken, room,
 };
 use crate::clock::Clock;
 use crate::private_files;
@@ -28,6 +28,7 @@ pub struct SqliteView {
 }
 
 struct View {
+    path: PathBuf,
     connection: Mutex<Connection>,
     /// Without one there is nothing yet that was sealed.
     cipher: Option<Cipher>,
@@ -85,6 +86,9 @@ fn look_once(
     if head.format > SCHEMA_VERSION {
         return Err(OpenError::Version { path: path.clone(), found: head.format });
     }
+    if mistaken::is_foreign(&connection) {
+        return Err(database_error(mistaken::FOREIGN.to_owned()));
+    }
     let source: Arc<dyn KeySource> = Arc::new(Unchanged(Arc::clone(source)));
     let place = source.place();
     let cipher = match source.read()? {
@@ -106,8 +110,8 @@ fn look_once(
             return Err(OpenError::Damaged { path: path.clone(), reason: fault });
         }
     }
-    let (connection, clock) = (Mutex::new(connection), Arc::clone(clock));
-    Ok(SqliteView { inner: Arc::new(View { connection, cipher, clock, format: head.format }) })
+    let (path, connection, clock) = (path.clone(), Mutex::new(connection), Arc::clone(clock));
+    Ok(SqliteView { inner: Arc::new(View { path, connection, cipher, clock, format: head.format }) })
 }
 
 /// What the head of a database says.
@@ -150,7 +154,7 @@ impl View {
             Err(RecordError::UnknownKey) if cipher.look_for_keys() => once(),
             found => found,
         };
-        found.map_err(RecordError::into_store_error)
+        found.map_err(|error| error.into_store_error().of_file(&self.path))
     }
 }
 

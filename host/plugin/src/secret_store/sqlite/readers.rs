@@ -77,7 +77,8 @@ impl Readers {
         let (value, expires_at) = match found {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Ok(None)),
-            Err(RecordError::UnknownKey | RecordError::Store(StoreError::Unavailable(_) | StoreError::Full(_))) => {
+            Err(RecordError::UnknownKey) => return None,
+            Err(RecordError::Store(StoreError::Unavailable(_) | StoreError::Damaged { .. } | StoreError::Full(_))) => {
                 return None;
             }
             Err(RecordError::Store(error)) => return Some(Err(error)),

@@ -1,7 +1,10 @@
 //! Tests of `sqlite.rs`.
 
+use std::fs;
+
 use super::*;
 use crate::clock::ManualClock;
+use crate::private_files;
 
 mod erased;
 mod faults;

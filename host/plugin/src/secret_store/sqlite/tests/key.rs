@@ -30,6 +30,7 @@ async fn without_its_key_a_store_is_refused_and_nothing_is_changed() {
 /// Replaces the key as `entra-mcp store rotate-key` does.
 fn rotate(fixture: &Fixture) {
     let file = KeyFile::new(&fixture.key_path());
+    let _turn = file.hold().unwrap().expect("there are keys");
     file.replace(&SqliteStore::rotated_keys(&fixture.path(), &file).unwrap()).unwrap();
 }
 
@@ -60,11 +61,56 @@ async fn a_key_is_replaced_while_the_store_is_open_and_old_records_stay_readable
         here.put(name, bytes("new"), None).await.unwrap();
     }
     assert_eq!((check(&fixture).newest_key, check(&fixture).earlier_keys), (3, 0));
-    // The first key is of no use any more.
+    // No record is under the first key. It stays all the same: another process may have missed both rotations.
     rotate(&fixture);
-    assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 2);
+    assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 3);
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(text(there.get("third").await.unwrap()).as_deref(), Some("3"));
+}
+
+#[test]
+fn of_rotations_at_the_same_time_none_loses_the_key_of_another() {
+    for _ in 0..20 {
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        let barrier = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    rotate(&fixture);
+                });
+            }
+        });
+        assert_eq!(KeyFile::new(&fixture.key_path()).read().unwrap().unwrap().keys().count(), 4);
+    }
+}
+
+#[test]
+fn where_there_are_no_keys_none_are_held_and_no_file_is_made() {
+    let fixture = Fixture::new();
+    assert!(KeyFile::new(&fixture.key_path()).hold().unwrap().is_none());
+    fs::create_dir(fixture.path().parent().unwrap()).unwrap();
+    assert!(KeyFile::new(&fixture.key_path()).hold().unwrap().is_none());
+    assert!(content(&fixture).is_empty());
+}
+
+/// The process of a person who has signed out: there is no record by which it could learn of another key.
+#[tokio::test]
+async fn what_a_process_seals_that_has_missed_the_last_rotations_is_read_by_others() {
+    let fixture = Fixture::new();
+    let idle = fixture.open();
+    idle.inner.erasure.begin_no_task();
+    for _ in 0..3 {
+        rotate(&fixture);
+    }
+    idle.put("account", bytes("refresh token"), None).await.unwrap();
+    let other = fixture.open();
+    assert_eq!(text(other.get("account").await.unwrap()).as_deref(), Some("refresh token"));
+    other.put("second account", bytes("another"), None).await.unwrap();
+    // It learns of the new keys, and can still read what it has sealed itself.
+    assert_eq!(text(idle.get("second account").await.unwrap()).as_deref(), Some("another"));
+    assert_eq!(text(idle.get("account").await.unwrap()).as_deref(), Some("refresh token"));
 }
 
 /// A key file that answers when it is told to, as a key vault on a slow network does.
