@@ -74,7 +74,7 @@ pub async fn authenticate(
     let validated = validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await;
     let validated = match validated {
         Ok(validated) => validated,
-        Err(error) => return Err(refused(env, limiter, error, None).await),
+        Err(error) => return Err(refused(env.trail, limiter, error, None).await),
     };
     env.trail.set_token(validated.principal().token_id.as_deref());
     env.trail.set_user(validated.username());
@@ -84,7 +84,7 @@ pub async fn authenticate(
     if *kind == PrincipalKind::User && !scopes.iter().any(|scope| scope == required_scope) {
         let required = vec![required_scope.to_owned()];
         let error = TokenError::ScopesMissing { missing: required.clone(), required };
-        return Err(refused(env, limiter, error, Some(bearer.identity())).await);
+        return Err(refused(env.trail, limiter, error, Some(bearer.identity())).await);
     }
     Ok(bearer)
 }
@@ -118,7 +118,7 @@ pub async fn is_still_good(env: &EntraWorld<'_>, token: &Secret<String>) -> bool
 }
 
 async fn refused(
-    env: &EntraWorld<'_>,
+    trail: &Trail<'_>,
     limiter: &dyn RateLimiter,
     error: TokenError,
     who: Option<Identity<'_>>,
@@ -126,7 +126,7 @@ async fn refused(
     // An undecided validation refuses no caller. An expired genuine token always gets its usual answer: its client has
     // to renew it, whatever strangers at the same address send.
     if error.is_refusal()
-        && let Err(after) = record_refusal(env.trail, limiter, error.reason(), who).await
+        && let Err(after) = record_refusal(trail, limiter, error.reason(), who).await
         && !matches!(error, TokenError::Expired { .. })
     {
         return Refused::TooMany(after);

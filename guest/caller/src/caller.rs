@@ -10,6 +10,7 @@ mod session;
 use async_trait::async_trait;
 use base::decision::{Fact, Facts};
 use base::secret::reveal;
+use base::settings::Settings;
 use base::{Identity, Secret};
 use entra::graph::{GraphChallenge, GraphError, Source, TokenSource};
 use entra::{AcquireError, EntraWorld};
@@ -160,8 +161,8 @@ pub struct Delegated<'a> {
 
 impl<'a> Delegated<'a> {
     /// Tokens of `caller`. The permission is in the short form.
-    pub fn new(env: &EntraWorld<'a>, caller: &'a dyn Caller, permission: &'static str) -> Self {
-        Self { caller, resource: &env.settings.graph_resource, permission }
+    pub fn new(settings: &'a Settings, caller: &'a dyn Caller, permission: &'static str) -> Self {
+        Self { caller, resource: &settings.graph_resource, permission }
     }
 
     fn scope(&self) -> String {

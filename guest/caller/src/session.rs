@@ -23,6 +23,7 @@ pub mod refresh;
 mod tests;
 
 use base::audit::{AuditEvent, Outcome};
+use base::settings::Settings;
 use base::{Identity, Secret};
 use entra::EntraWorld;
 use record::{PresentedToken, SessionRecord};
@@ -89,12 +90,12 @@ pub async fn authenticate(
     resources: &[&str],
 ) -> Result<Session, SessionError> {
     let presented = PresentedToken::read(access_token).ok_or(SessionError::Unknown)?;
-    let record = record::look(env, &presented.id).await?.ok_or(SessionError::Unknown)?;
+    let record = record::look(&env.records, &presented.id).await?.ok_or(SessionError::Unknown)?;
     let access = record.access(&presented).ok_or(SessionError::Unknown)?;
     env.trail.set_session(&presented.id);
     env.trail.set_user(record.username.as_deref());
     let now = env.clock.now();
-    if record.is_over(now) || !record.owner.is_let_in(env) {
+    if record.is_over(now) || !record.owner.is_let_in(env.settings) {
         return Err(SessionError::Unknown);
     }
     if !access.is_current(now) {
@@ -114,8 +115,8 @@ pub async fn again(
     scopes: Vec<String>,
     expires_at: u64,
 ) -> Result<Session, SessionError> {
-    let record = record::look(env, id).await?.ok_or(SessionError::Unknown)?;
-    if record.is_over(env.clock.now()) || !record.owner.is_let_in(env) {
+    let record = record::look(&env.records, id).await?.ok_or(SessionError::Unknown)?;
+    if record.is_over(env.clock.now()) || !record.owner.is_let_in(env.settings) {
         return Err(SessionError::Unknown);
     }
     Ok(Session::of(&record, id.to_owned(), scopes, expires_at))
@@ -135,8 +136,8 @@ pub struct Owner {
 impl Owner {
     /// Whether the person's tenant is still on the list of the settings. Without one it is the tenant of the settings,
     /// which is part of the name of every record.
-    fn is_let_in(&self, env: &EntraWorld<'_>) -> bool {
-        let allowed = &env.settings.token.allowed_tenants;
+    fn is_let_in(&self, settings: &Settings) -> bool {
+        let allowed = &settings.token.allowed_tenants;
         allowed.is_empty() || allowed.contains(&self.tenant_id)
     }
 

@@ -57,7 +57,7 @@ mod exports {
             let trail = Trail::unnamed(instance.recorder());
             let env = instance.entra(&trail);
             let needs = needs.into();
-            let resolver = groups::resolver(&env);
+            let resolver = groups::resolver(env.settings);
             match block_on(token::validate_access_token_with(&env, &token, &needs, resolver)) {
                 Ok(validated) => Ok(Rc::unwrap_or_clone(validated).into_principal().into()),
                 Err(error) => {
@@ -193,7 +193,7 @@ mod exports {
     impl wit::sign_in::Guest for Component {
         fn accounts() -> Result<Vec<wit::sign_in::Account>, WitSignInError> {
             with_person(|person| {
-                let accounts = block_on(accounts::list(&person.entra))?;
+                let accounts = block_on(accounts::list(&person.entra.records))?;
                 Ok(accounts.into_iter().map(Into::into).collect())
             })
         }

@@ -1,6 +1,7 @@
 //! Whether the application can work as it is configured: asked once, when a server starts, so that a wrong setting is not
 //! first met by a person.
 
+use base::settings::Settings;
 use world::BodyOnce;
 
 use crate::clock_offset;
@@ -42,10 +43,10 @@ pub fn authority<'f>(env: &'f EntraWorld<'_>) -> BodyOnce<'f, Vec<Problem>> {
     Box::pin(async move {
         let mut problems = Vec::new();
         match token::check_authority(env).await {
-            Err(fault) => problems.push(of_fault(env, Subject::Authority, &fault)),
+            Err(fault) => problems.push(of_fault(env.settings, Subject::Authority, &fault)),
             Ok(()) => {
                 if let Err(fault) = token::check_keys(env).await {
-                    problems.push(of_fault(env, Subject::SigningKeys, &fault));
+                    problems.push(of_fault(env.settings, Subject::SigningKeys, &fault));
                 }
                 problems.extend(credential(env).await);
             }
@@ -58,9 +59,9 @@ pub fn authority<'f>(env: &'f EntraWorld<'_>) -> BodyOnce<'f, Vec<Problem>> {
     })
 }
 
-fn of_fault(env: &EntraWorld<'_>, about: Subject, fault: &AuthorityFault) -> Problem {
+fn of_fault(settings: &Settings, about: Subject, fault: &AuthorityFault) -> Problem {
     let message = match fault {
-        AuthorityFault::Refused(refusal) => refusal.advice_for(env.settings),
+        AuthorityFault::Refused(refusal) => refusal.advice_for(settings),
         other => other.to_string(),
     };
     Problem { about, code: fault.reason(), message }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use world::Clock;
 
 use crate::entra_world::EntraWorld;
 
@@ -49,8 +50,8 @@ impl Sighting {
         Some(Self { began, behind: i64::try_from(i128::from(there) - i128::from(now)).ok()?, at: now })
     }
 
-    fn counts(self, env: &EntraWorld<'_>) -> bool {
-        self.began.abs_diff(began(env)) <= ROUNDING_SECONDS
+    fn counts(self, clock: &dyn Clock) -> bool {
+        self.began.abs_diff(began(clock)) <= ROUNDING_SECONDS
     }
 
     fn offset(self) -> Option<ClockOffset> {
@@ -65,8 +66,8 @@ thread_local! {
     static OBSERVED: RefCell<Option<(String, Sighting)>> = const { RefCell::new(None) };
 }
 
-fn began(env: &EntraWorld<'_>) -> u64 {
-    env.clock.now().saturating_sub(env.clock.monotonic().as_secs())
+fn began(clock: &dyn Clock) -> u64 {
+    clock.now().saturating_sub(clock.monotonic().as_secs())
 }
 
 /// The difference, as the last answer of Entra ID showed it to this instance, or to another one of this process.
@@ -82,21 +83,21 @@ pub(crate) fn is_known_for(env: &EntraWorld<'_>, seconds: u64) -> bool {
 /// What the last answer of Entra ID showed, for instances that have not seen one.
 pub(crate) fn sighting(env: &EntraWorld<'_>) -> Option<Sighting> {
     let of_this = |(authority, sighting): &(String, Sighting)| {
-        (*authority == env.settings.authority && sighting.counts(env)).then_some(*sighting)
+        (*authority == env.settings.authority && sighting.counts(env.clock)).then_some(*sighting)
     };
     OBSERVED.with_borrow(|observed| observed.as_ref().and_then(of_this))
 }
 
 /// Takes what another instance has seen, unless this one has seen a later answer.
 pub(crate) fn learn(env: &EntraWorld<'_>, seen: Sighting) {
-    if seen.counts(env) && sighting(env).is_none_or(|known| known.at < seen.at) {
+    if seen.counts(env.clock) && sighting(env).is_none_or(|known| known.at < seen.at) {
         OBSERVED.set(Some((env.settings.authority.clone(), seen)));
     }
 }
 
 /// Reads the time in an answer of Entra ID. One without is none.
 pub(crate) fn observe(env: &EntraWorld<'_>, headers: &HeaderMap) {
-    if let Some(sighting) = Sighting::of(headers, env.clock.now(), began(env)) {
+    if let Some(sighting) = Sighting::of(headers, env.clock.now(), began(env.clock)) {
         OBSERVED.set(Some((env.settings.authority.clone(), sighting)));
     }
 }
@@ -104,7 +105,7 @@ pub(crate) fn observe(env: &EntraWorld<'_>, headers: &HeaderMap) {
 /// As if an answer had shown that this machine is behind by so many seconds, or ahead if the number is below 0.
 #[cfg(test)]
 pub(crate) fn is_behind(env: &EntraWorld<'_>, seconds: i64) {
-    let sighting = Sighting { began: began(env), behind: seconds, at: env.clock.now() };
+    let sighting = Sighting { began: began(env.clock), behind: seconds, at: env.clock.now() };
     OBSERVED.set(Some((env.settings.authority.clone(), sighting)));
 }
 

@@ -2,7 +2,7 @@
 
 use base::settings::Settings;
 use world::records::Records;
-use world::{Ask, ClientCredential, Clock, Http, Keep, Random, Signatures, Trail};
+use world::{ClientCredential, Clock, Http, Random, Signatures, Trail};
 
 /// What one call may use of the world to speak with Microsoft Entra ID and Microsoft Graph. Made anew for every call.
 #[derive(Clone, Copy)]
@@ -23,24 +23,4 @@ pub struct EntraWorld<'w> {
     pub credential: &'w dyn ClientCredential,
     /// What is known of the call, and its security events.
     pub trail: &'w Trail<'w>,
-}
-
-impl Ask for EntraWorld<'_> {
-    fn http(&self) -> &dyn Http {
-        self.http
-    }
-
-    fn clock(&self) -> &dyn Clock {
-        self.clock
-    }
-}
-
-impl Keep for EntraWorld<'_> {
-    fn records(&self) -> Records<'_> {
-        self.records
-    }
-
-    fn random(&self) -> &dyn Random {
-        self.random
-    }
 }

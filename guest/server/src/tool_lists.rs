@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rmcp::model::Tool as Description;
-use world::Log;
 use world::provided_tools::{ProvidedTools, ProviderError};
+use world::{Log, Trail};
 
 pub(crate) use descriptions::BadList;
 
@@ -56,29 +56,29 @@ pub(crate) enum NoList {
 
 impl ProvidedWorld<'_> {
     /// The tools of a server, in the order of `tools/list`. The host is asked once in the life of the instance.
-    pub(crate) async fn list(&self, server: &str, correlation_id: &str) -> Result<Rc<[Description]>, NoList> {
+    pub(crate) async fn list(&self, server: &str, trail: &Trail<'_>) -> Result<Rc<[Description]>, NoList> {
         if let Some(known) = self.lists.0.borrow().get(server) {
             return Ok(known.clone()?);
         }
         let tools = match self.tools.list(server).await {
             Ok(tools) => tools,
             Err(error) => {
-                self.note(server, &error, correlation_id);
+                self.note(server, &error, trail);
                 return Err(error.into());
             }
         };
         let checked = descriptions::checked(tools);
         if let Err(bad) = &checked {
-            self.note(server, bad, correlation_id);
+            self.note(server, bad, trail);
         }
         self.lists.0.borrow_mut().insert(server.to_owned(), checked.clone());
         Ok(checked?)
     }
 
     /// Tells the operator why the tools of a server cannot be listed.
-    pub(crate) fn note(&self, server: &str, why: &dyn std::error::Error, correlation_id: &str) {
-        let why = for_log(&why.to_string());
-        self.log.note(&format!("the tools of {server} cannot be listed: {why} (correlation id {correlation_id})"));
+    pub(crate) fn note(&self, server: &str, why: &dyn std::error::Error, trail: &Trail<'_>) {
+        let (why, id) = (for_log(&why.to_string()), trail.id());
+        self.log.note(&format!("the tools of {server} cannot be listed: {why} (correlation id {id})"));
     }
 }
 

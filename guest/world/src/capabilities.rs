@@ -313,11 +313,3 @@ pub trait ClientMetadata {
     /// Fetches an https URL for the client at this address, if it is known.
     fn fetch(&self, url: &str, client_address: Option<&str>) -> Result<Document, FetchError>;
 }
-
-/// What asking a service over HTTP takes.
-pub trait Ask {
-    /// Outbound HTTP, to the allow-listed hosts only.
-    fn http(&self) -> &dyn Http;
-    /// Wall clock, monotonic clock, timers.
-    fn clock(&self) -> &dyn Clock;
-}

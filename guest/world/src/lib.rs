@@ -24,6 +24,5 @@ pub mod trail;
 pub use body_once::BodyOnce;
 pub use capabilities::*;
 pub use http_error::HttpError;
-pub use records::Keep;
 pub use store::{NoStore, Store, StoreError};
 pub use trail::{Carried, SessionNames, Trail, Unrecorded};

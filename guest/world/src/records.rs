@@ -76,14 +76,6 @@ pub enum Next<T, R> {
     Leave(R),
 }
 
-/// What keeping something takes that outlives the instance.
-pub trait Keep {
-    /// Records that outlive the instance.
-    fn records(&self) -> Records<'_>;
-    /// Cryptographically secure randomness.
-    fn random(&self) -> &dyn Random;
-}
-
 impl<'w> Records<'w> {
     /// The records in `store`.
     pub fn new(store: &'w dyn Store, clock: &'w dyn Clock, random: &'w dyn Random, partitions: &'w Partitions) -> Self {

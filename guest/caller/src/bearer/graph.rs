@@ -165,7 +165,7 @@ impl OnBehalfOf<'_> {
             // Without them it takes one more challenge, so a store that fails here spoils nothing.
             let _ = env.records.put(&WANTED, &self.key(&self.client_key()), claims).await;
         }
-        if is_of_graph(env, &self.scope) {
+        if is_of_graph(env.settings, &self.scope) {
             let Identity { tenant_id, object_id, .. } = self.bearer.identity();
             token::forget_principal(env.settings, tenant_id, object_id);
         }

@@ -62,7 +62,7 @@ impl Lab {
 
     fn graph_token(&self, challenge: Option<&GraphChallenge>) -> Result<String, GraphError> {
         let bearer = self.accept(&self.token).unwrap();
-        let token = run(graph::tokens(&self.env, &bearer, profile_scope(&self.env)).token(challenge));
+        let token = run(graph::tokens(&self.env, &bearer, profile_scope(self.env.settings)).token(challenge));
         token.map(|token| token.reveal().clone())
     }
 
@@ -125,7 +125,7 @@ fn every_record_of_an_agents_call_says_that_an_agent_acted_and_its_principal_doe
     assert_eq!(bearer.principal(), &expected);
     run(record_acceptance(&lab.env, &bearer)).unwrap();
     lab.grant("first", 1200);
-    run(graph::tokens(&lab.env, &bearer, profile_scope(&lab.env)).token(None)).unwrap();
+    run(graph::tokens(&lab.env, &bearer, profile_scope(lab.env.settings)).token(None)).unwrap();
     for name in ["token.accepted", "on-behalf-of.issued"] {
         let event = lab.authority.world.audited().into_iter().find(|event| event.name == name).unwrap();
         assert_eq!((event.agent, event.agent_blueprint.as_deref()), (Some("on-behalf-of-user"), Some(BLUEPRINT)));
@@ -272,6 +272,6 @@ fn a_store_that_fails_is_the_reason_that_there_is_no_token() {
     let lab = Lab::new();
     let bearer = lab.accept(&lab.token).unwrap();
     lab.authority.world.break_store(0);
-    let token = run(graph::tokens(&lab.env, &bearer, profile_scope(&lab.env)).token(None));
+    let token = run(graph::tokens(&lab.env, &bearer, profile_scope(lab.env.settings)).token(None));
     let Err(GraphError::Token(AcquireError::Store(StoreError::Unavailable(_)))) = token else { panic!("{token:?}") };
 }

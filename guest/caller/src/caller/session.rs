@@ -74,7 +74,7 @@ impl Caller for SessionCaller<'_> {
     }
 
     async fn want(&self, claims: &str) {
-        session::claims::want(self.env, &self.session.owner(), claims).await;
+        session::claims::want(&self.env.records, &self.session.owner(), claims).await;
     }
 
     async fn profile(&self, env: &EntraWorld<'_>, tokens: &Source<'_, NoToken>) -> Result<String, GraphError<NoToken>> {

@@ -13,7 +13,7 @@ use entra::EntraWorld;
 use entra::oauth::{TokenSet, sign_out};
 use entra::token::ValidatedIdToken;
 use serde::{Deserialize, Serialize};
-use world::records::{Namespace, Next, Partition, Ttl};
+use world::records::{Namespace, Next, Partition, Records, Ttl};
 use world::{BodyOnce, StoreError};
 
 use super::{PersonWorld, SignInError};
@@ -156,8 +156,8 @@ pub fn scope_key(scopes: &[String]) -> String {
 
 /// The signed-in accounts, in the order they signed in.
 #[inline(never)]
-pub fn list<'f>(env: &'f EntraWorld<'_>) -> BodyOnce<'f, Result<Vec<Account>, StoreError>> {
-    Box::pin(async move { Ok(env.records.get(&ACCOUNTS, ()).await?.unwrap_or_default()) })
+pub fn list<'f>(records: &'f Records<'_>) -> BodyOnce<'f, Result<Vec<Account>, StoreError>> {
+    Box::pin(async move { Ok(records.get(&ACCOUNTS, ()).await?.unwrap_or_default()) })
 }
 
 /// User names, with ids where two accounts have the same one.
@@ -181,7 +181,7 @@ pub fn to_choose_from<'f>(person: &'f PersonWorld<'_>) -> BodyOnce<'f, Result<Ve
         if person.settings.account.is_some() {
             return Ok(Vec::new());
         }
-        let accounts = list(&person.entra).await?;
+        let accounts = list(&person.entra.records).await?;
         let is_open = accounts.len() > 1 && chosen(person, &accounts).is_none();
         Ok(if is_open { accounts } else { Vec::new() })
     })
@@ -198,7 +198,7 @@ fn chosen<'a>(person: &PersonWorld<'_>, accounts: &'a [Account]) -> Option<&'a A
 #[inline(never)]
 pub fn choose<'f>(person: &'f PersonWorld<'_>, wanted: Option<&'f str>) -> BodyOnce<'f, Result<Account, SignInError>> {
     Box::pin(async move {
-        let accounts = list(&person.entra).await?;
+        let accounts = list(&person.entra.records).await?;
         let wanted = wanted.or(person.settings.account.as_deref());
         if let Some(wanted) = wanted {
             if let Some(account) = accounts.iter().find(|account| account.home_account_id == wanted) {
@@ -280,8 +280,8 @@ pub async fn save_from(
 }
 
 /// The tokens of an account.
-pub async fn tokens(env: &EntraWorld<'_>, home_account_id: &str) -> Result<AccountTokens, StoreError> {
-    Ok(env.records.get(&TOKENS, home_account_id).await?.unwrap_or_default())
+pub async fn tokens(records: &Records<'_>, home_account_id: &str) -> Result<AccountTokens, StoreError> {
+    Ok(records.get(&TOKENS, home_account_id).await?.unwrap_or_default())
 }
 
 impl AccountTokens {
@@ -346,8 +346,8 @@ pub async fn put_from_broker(
 }
 
 /// Forgets that the identity broker gives tokens of an account: only its person can help.
-pub async fn forget_broker(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
-    let forgotten = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+pub async fn forget_broker(records: &Records<'_>, home_account_id: &str) -> Result<(), StoreError> {
+    let forgotten = records.update(&TOKENS, home_account_id, |tokens| match tokens {
         Some(tokens) if tokens.by_broker => Next::Write(AccountTokens { by_broker: false, ..tokens }, ()),
         _ => Next::Leave(()),
     });
@@ -356,12 +356,12 @@ pub async fn forget_broker(env: &EntraWorld<'_>, home_account_id: &str) -> Resul
 
 /// Notes whether a call has asked for an access token since it was obtained, if that is not noted yet.
 pub(super) async fn note_asked_for(
-    env: &EntraWorld<'_>,
+    records: &Records<'_>,
     home_account_id: &str,
     scopes: &[String],
     asked_for: bool,
 ) -> Result<(), StoreError> {
-    let noted = env.records.update(&TOKENS, home_account_id, |tokens| {
+    let noted = records.update(&TOKENS, home_account_id, |tokens| {
         let mut tokens = tokens.unwrap_or_default();
         match tokens.access.get_mut(&scope_key(scopes)) {
             Some(cached) if cached.asked_for != asked_for => {
@@ -376,11 +376,11 @@ pub(super) async fn note_asked_for(
 
 /// Forgets a refresh token that Entra ID has refused, unless it was replaced in the meantime.
 pub async fn forget_refresh_token(
-    env: &EntraWorld<'_>,
+    records: &Records<'_>,
     home_account_id: &str,
     refused: &Secret<String>,
 ) -> Result<(), StoreError> {
-    let forgotten = env.records.update(&TOKENS, home_account_id, |tokens| match tokens {
+    let forgotten = records.update(&TOKENS, home_account_id, |tokens| match tokens {
         Some(tokens) if tokens.has(refused) => Next::Write(AccountTokens { refresh_token: None, ..tokens }, ()),
         _ => Next::Leave(()),
     });
@@ -388,10 +388,10 @@ pub async fn forget_refresh_token(
 }
 
 /// Forgets an account and its tokens, and a list that is damaged.
-pub async fn remove(env: &EntraWorld<'_>, home_account_id: &str) -> Result<(), StoreError> {
-    env.records.delete(&TOKENS, home_account_id).await?;
-    env.records.delete(&PROFILES, home_account_id).await?;
-    let listed = env.records.update(&REPLACED_ACCOUNTS, (), |accounts| {
+pub async fn remove(records: &Records<'_>, home_account_id: &str) -> Result<(), StoreError> {
+    records.delete(&TOKENS, home_account_id).await?;
+    records.delete(&PROFILES, home_account_id).await?;
+    let listed = records.update(&REPLACED_ACCOUNTS, (), |accounts| {
         let mut accounts = accounts.unwrap_or_default();
         accounts.retain(|account| account.home_account_id != home_account_id);
         Next::Write(accounts, ())
@@ -406,16 +406,16 @@ pub async fn sign_out_url(
     home_account_id: &str,
     redirect_uri: Option<&str>,
 ) -> Result<String, SignInError> {
-    let account = signed_in(env, home_account_id).await?;
+    let account = signed_in(&env.records, home_account_id).await?;
     // Without the hint, the page asks the person which account to sign out.
     let tokens = env.records.get(&TOKENS.absent_if_unreadable(), home_account_id).await?;
     let hint = tokens.and_then(|tokens| tokens.login_hint);
-    Ok(sign_out::url(env, &account.tenant_id, hint.as_deref(), redirect_uri)?)
+    Ok(sign_out::url(env.settings, &account.tenant_id, hint.as_deref(), redirect_uri)?)
 }
 
 /// A signed-in account. While the list is damaged, every account may be one.
-async fn signed_in(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Account, SignInError> {
-    let accounts = match list(env).await {
+async fn signed_in(records: &Records<'_>, home_account_id: &str) -> Result<Account, SignInError> {
+    let accounts = match list(records).await {
         Err(StoreError::Unreadable) => {
             return Account::of_id(home_account_id).ok_or(SignInError::Store(StoreError::Unreadable));
         }
@@ -430,8 +430,8 @@ async fn signed_in(env: &EntraWorld<'_>, home_account_id: &str) -> Result<Accoun
 #[inline(never)]
 pub fn sign_out<'f>(env: &'f EntraWorld<'_>, home_account_id: &'f str) -> BodyOnce<'f, Result<(), SignInError>> {
     Box::pin(async move {
-        let account = signed_in(env, home_account_id).await?;
+        let account = signed_in(&env.records, home_account_id).await?;
         env.trail.record(account.event("sign-out", Outcome::Success)).await?;
-        Ok(remove(env, home_account_id).await?)
+        Ok(remove(&env.records, home_account_id).await?)
     })
 }

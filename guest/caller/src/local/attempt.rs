@@ -14,9 +14,9 @@ use entra::oauth::device_code::DeviceCode;
 use entra::token::{IdTokenExpectations, TokenError};
 use entra::{EntraWorld, clock_offset, token};
 use serde::{Deserialize, Serialize};
-use world::StoreError;
 use world::random::random_token;
-use world::records::{Namespace, Next, Partition, Stored, Ttl};
+use world::records::{Namespace, Next, Partition, Records, Stored, Ttl};
+use world::{Clock, Random, StoreError};
 
 use super::accounts::{self, Account};
 use super::{SignInError, Untrusted};
@@ -89,18 +89,18 @@ pub struct SignInAttempt {
 
 impl SignInAttempt {
     /// Stores the attempt, so that another call can go on with it.
-    pub async fn save(&self, env: &EntraWorld<'_>) -> Result<(), StoreError> {
-        env.records.put(&ATTEMPTS, &self.id, self).await
+    pub async fn save(&self, records: &Records<'_>) -> Result<(), StoreError> {
+        records.put(&ATTEMPTS, &self.id, self).await
     }
 
     /// Reads an attempt without ending it.
-    pub async fn load(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
-        env.records.get(&ATTEMPTS, id).await
+    pub async fn load(records: &Records<'_>, id: &str) -> Result<Option<Self>, StoreError> {
+        records.get(&ATTEMPTS, id).await
     }
 
     /// Ends an attempt: of any number of callers, one gets it.
-    pub async fn take(env: &EntraWorld<'_>, id: &str) -> Result<Option<Self>, StoreError> {
-        env.records.take(&ATTEMPTS, id).await
+    pub async fn take(records: &Records<'_>, id: &str) -> Result<Option<Self>, StoreError> {
+        records.take(&ATTEMPTS, id).await
     }
 
     /// How long the attempt is kept.
@@ -200,13 +200,13 @@ pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<SignInTurn, Sto
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let resumed = match &pending {
             Some(current) if current.is_led(now) => return Next::Leave(Ok(SignInTurn::Join)),
-            Some(current) if !current.attempt.is_empty() => match SignInAttempt::load(env, &current.attempt).await {
+            Some(current) if !current.attempt.is_empty() => match SignInAttempt::load(&env.records, &current.attempt).await {
                 Ok(attempt) => attempt,
                 Err(error) => return Next::Leave(Err(error)),
             },
             _ => None,
         };
-        let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env, me));
+        let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env.clock, me));
         next.leader = Some(me.to_owned());
         next.alive_until = now + SIGN_OF_LIFE.as_secs();
         Next::Write(next, Ok(resumed.map_or(SignInTurn::Lead, |attempt| SignInTurn::Resume(Box::new(attempt)))))
@@ -214,8 +214,8 @@ pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<SignInTurn, Sto
     turn.await?
 }
 
-fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
-    let now = env.clock.now();
+fn fresh(clock: &dyn Clock, me: &str) -> Current {
+    let now = clock.now();
     Current {
         attempt: String::new(),
         leader: Some(me.to_owned()),
@@ -226,30 +226,30 @@ fn fresh(env: &EntraWorld<'_>, me: &str) -> Current {
 }
 
 /// Reads which sign-in is going on.
-pub async fn current(env: &EntraWorld<'_>) -> Result<Option<Current>, StoreError> {
-    env.records.get(&CURRENT, ()).await
+pub async fn current(records: &Records<'_>) -> Result<Option<Current>, StoreError> {
+    records.get(&CURRENT, ()).await
 }
 
 /// Ends the sign-in that `me` leads, so that the next call begins anew.
-pub async fn abandon(env: &EntraWorld<'_>, me: &str) -> Result<(), StoreError> {
-    as_leader(env, me, |current| (current.leader, current.expires_at) = (None, 0)).await.map(drop)
+pub async fn abandon(records: &Records<'_>, me: &str) -> Result<(), StoreError> {
+    as_leader(records, me, |current| (current.leader, current.expires_at) = (None, 0)).await.map(drop)
 }
 
 /// Ends what the calls of this process lead: the process is about to end, so the next call of another one begins anew.
 /// `is_ours` says whether an attempt waits for an answer that only this process can receive.
-pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) -> bool) -> Result<(), StoreError> {
+pub async fn give_up(records: &Records<'_>, is_ours: impl FnOnce(&SignInAttempt) -> bool) -> Result<(), StoreError> {
     let tolerant = CURRENT.replaced_if_unreadable();
-    let Some(current) = env.records.get(&tolerant, ()).await? else { return Ok(()) };
+    let Some(current) = records.get(&tolerant, ()).await? else { return Ok(()) };
     if current.outcome.is_some() {
         return Ok(());
     }
-    let Some(attempt) = SignInAttempt::load(env, &current.attempt).await? else { return Ok(()) };
+    let Some(attempt) = SignInAttempt::load(records, &current.attempt).await? else { return Ok(()) };
     if !is_ours(&attempt) {
         return Ok(());
     }
-    SignInAttempt::take(env, &attempt.id).await?;
+    SignInAttempt::take(records, &attempt.id).await?;
     // Another process may have begun in the meantime: its record stays.
-    env.records
+    records
         .update(&tolerant, (), |now: Option<Current>| match now {
             Some(now) if now.attempt == attempt.id => Next::Write(Current { leader: None, expires_at: 0, ..now }, ()),
             _ => Next::Leave(()),
@@ -258,19 +258,19 @@ pub async fn give_up(env: &EntraWorld<'_>, is_ours: impl FnOnce(&SignInAttempt) 
 }
 
 /// Changes the record if `me` still leads; whether it did.
-pub async fn as_leader(env: &EntraWorld<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
+pub async fn as_leader(records: &Records<'_>, me: &str, change: impl FnOnce(&mut Current)) -> Result<bool, StoreError> {
     let tolerant = CURRENT.replaced_if_unreadable();
-    let Some(Stored { value: mut current, version }) = env.records.read(&tolerant, ()).await? else {
+    let Some(Stored { value: mut current, version }) = records.read(&tolerant, ()).await? else {
         return Ok(false);
     };
     if current.leader.as_deref() != Some(me) {
         return Ok(false);
     }
     change(&mut current);
-    Ok(env.records.replace(&tolerant, (), &version, &current).await?.is_some())
+    Ok(records.replace(&tolerant, (), &version, &current).await?.is_some())
 }
 
 /// A fresh id for an attempt or a leader.
-pub fn fresh_id(env: &EntraWorld<'_>) -> String {
-    random_token(env.random)
+pub fn fresh_id(random: &dyn Random) -> String {
+    random_token(random)
 }

@@ -21,7 +21,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 pub fn renew<'f>(person: &'f PersonWorld<'_>) -> BodyOnce<'f, Result<Duration, StoreError>> {
     Box::pin(async move {
         let mut pause = MAX_PAUSE;
-        for account in accounts::list(&person.entra).await? {
+        for account in accounts::list(&person.entra.records).await? {
             pause = pause.min(renew_account(person, &account).await?);
         }
         Ok(pause)
@@ -31,7 +31,7 @@ pub fn renew<'f>(person: &'f PersonWorld<'_>) -> BodyOnce<'f, Result<Duration, S
 async fn renew_account(person: &PersonWorld<'_>, account: &Account) -> Result<Duration, StoreError> {
     let env = &person.entra;
     let (mut pause, margin) = (MAX_PAUSE, margin(env.random));
-    let tokens = accounts::tokens(env, &account.home_account_id).await?;
+    let tokens = accounts::tokens(&env.records, &account.home_account_id).await?;
     if tokens.refresh_token.is_none() && !(tokens.by_broker && broker::is_used(person)) {
         return Ok(pause);
     }
@@ -48,7 +48,7 @@ async fn renew_account(person: &PersonWorld<'_>, account: &Account) -> Result<Du
         // The audit record says why it fails; the call that needs the token hears of it.
         let renewed = silent::ahead_of_calls(person, account, &scopes, margin).await;
         if matches!(renewed, Err(SignInError::InteractionRequired { .. })) {
-            accounts::note_asked_for(env, &account.home_account_id, &scopes, false).await?;
+            accounts::note_asked_for(&env.records, &account.home_account_id, &scopes, false).await?;
             continue;
         }
         let lives = renewed.is_ok_and(|token| token.expires_at > env.clock.now() + margin);

@@ -5,7 +5,7 @@
 //! The access token is refused if it says itself that it is for another client, account or resource.
 
 use base::Secret;
-use base::settings::BrokerUse;
+use base::settings::{BrokerUse, Settings};
 use entra::EntraWorld;
 use entra::graph::profile::is_of_graph;
 use entra::oauth::{TokenSet, requested_claims};
@@ -84,7 +84,7 @@ pub(super) async fn judge(
     if asked.is_some_and(|asked| asked != account.home_account_id) {
         return Err(SignInError::Untrusted(Untrusted::AnotherAccount));
     }
-    if let Some(contradiction) = contradiction(env, &access_token, &account, scopes) {
+    if let Some(contradiction) = contradiction(env.settings, &access_token, &account, scopes) {
         return Err(SignInError::Untrusted(Untrusted::AccessToken(contradiction)));
     }
     let latest = env.clock.now().saturating_add(MAX_LIFETIME_SECONDS);
@@ -95,7 +95,7 @@ pub(super) async fn judge(
 }
 
 fn contradiction(
-    env: &EntraWorld<'_>,
+    settings: &Settings,
     token: &Secret<String>,
     account: &Account,
     scopes: &[String],
@@ -103,11 +103,11 @@ fn contradiction(
     let scope = scopes.first()?;
     let resource = scope.rsplit_once('/').map_or(scope.as_str(), |(resource, _)| resource);
     let expected = Expected {
-        client_id: &env.settings.client_id,
+        client_id: &settings.client_id,
         tenant_id: &account.tenant_id,
         object_id: &account.object_id,
         resource,
-        is_graph: is_of_graph(env, scope),
+        is_graph: is_of_graph(settings, scope),
     };
     stated::contradiction(token.reveal(), &expected)
 }

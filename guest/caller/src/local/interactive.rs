@@ -11,6 +11,7 @@ use entra::oauth::authorization_code::{AuthorizationRequest, Prompt};
 use entra::oauth::device_code::DeviceCode;
 use entra::oauth::with_openid;
 use entra::token;
+use world::records::Records;
 use world::{BodyOnce, LoopbackListener, Page, StoreError, UserAgent, UserAgentError};
 
 use super::accounts::{self, Account};
@@ -54,7 +55,7 @@ pub fn sign_in<'f>(
     Box::pin(async move {
         let env = &person.entra;
         let deadline = env.clock.monotonic() + person.settings.timeout;
-        let me = attempt::fresh_id(env);
+        let me = attempt::fresh_id(env.random);
         loop {
             let result = match attempt::take_turn(env, &me).await? {
                 SignInTurn::Join => match join(person, deadline, presenter).await? {
@@ -64,7 +65,7 @@ pub fn sign_in<'f>(
                 SignInTurn::Lead if request.resumes.is_some() => {
                     // What the client has shown its user is over: by success of another call, or by time.
                     if let Some(account) = signed_in_meanwhile(person, request).await? {
-                        finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?;
+                        finish(&env.records, &me, Ended::SignedIn(account.home_account_id.clone())).await?;
                         return Ok(account);
                     }
                     Leader { person, env, request, presenter, me: &me, deadline }.begin().await
@@ -84,12 +85,12 @@ pub fn sign_in<'f>(
                 continue;
             }
             match &result {
-                Ok(account) => finish(env, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
+                Ok(account) => finish(&env.records, &me, Ended::SignedIn(account.home_account_id.clone())).await?,
                 // No other call has to fail because this one's client has gone.
-                Err(SignInError::ClientGone) => attempt::abandon(env, &me).await?,
+                Err(SignInError::ClientGone) => attempt::abandon(&env.records, &me).await?,
                 // The attempt goes on without this call.
                 Err(SignInError::Deferred { .. } | SignInError::TimedOut(Some(_))) => {}
-                Err(error) => finish(env, &me, Ended::Failed(error.to_string())).await?,
+                Err(error) => finish(&env.records, &me, Ended::Failed(error.to_string())).await?,
             }
             if let Err(error) = &result {
                 let outcome =
@@ -110,7 +111,7 @@ async fn signed_in_meanwhile(
     let Ok(account) = accounts::choose(person, None).await else {
         return Ok(None);
     };
-    let tokens = match accounts::tokens(&person.entra, &account.home_account_id).await {
+    let tokens = match accounts::tokens(&person.entra.records, &account.home_account_id).await {
         // The sign-in replaces them.
         Err(StoreError::Unreadable) => return Ok(None),
         tokens => tokens?,
@@ -119,8 +120,8 @@ async fn signed_in_meanwhile(
     Ok((has_session && request.claims.is_none()).then_some(account))
 }
 
-async fn finish(env: &EntraWorld<'_>, me: &str, outcome: Ended) -> Result<(), SignInError> {
-    attempt::as_leader(env, me, |current| {
+async fn finish(records: &Records<'_>, me: &str, outcome: Ended) -> Result<(), SignInError> {
+    attempt::as_leader(records, me, |current| {
         current.outcome = Some(outcome);
         current.leader = None;
     })
@@ -138,7 +139,7 @@ async fn join(
     let began = env.clock.monotonic();
     let mut alive_until = None;
     loop {
-        let Some(current) = attempt::current(env).await? else {
+        let Some(current) = attempt::current(&env.records).await? else {
             return Ok(None);
         };
         match current.outcome {
@@ -147,7 +148,7 @@ async fn join(
             None if !current.is_led(env.clock.now()) => return Ok(None),
             None => {}
         }
-        let instruction = SignInAttempt::load(env, &current.attempt).await?.map(|attempt| attempt.instruction);
+        let instruction = SignInAttempt::load(&env.records, &current.attempt).await?.map(|attempt| attempt.instruction);
         let now = env.clock.monotonic();
         if now >= deadline {
             return Err(SignInError::TimedOut(instruction));
@@ -228,7 +229,7 @@ impl Leader<'_> {
         self.alive_for(BUSY).await?;
         token::check_authority(env).await?;
         let scopes = with_openid(&self.request.scopes);
-        let request = AuthorizationRequest::new(env, listener.redirect_uri(), scopes, self.request.claims.clone());
+        let request = AuthorizationRequest::new(env.random, listener.redirect_uri(), scopes, self.request.claims.clone());
         let prompt = Prompt {
             login_hint: self
                 .request
@@ -240,7 +241,7 @@ impl Leader<'_> {
         };
         let url = request.url(env, prompt)?;
         let attempt = SignInAttempt {
-            id: attempt::fresh_id(env),
+            id: attempt::fresh_id(env.random),
             instruction: Instruction { url, user_code: None },
             grant: SignInGrant::AuthorizationCode {
                 request,
@@ -264,7 +265,7 @@ impl Leader<'_> {
             let left = attempt.expires_at.saturating_sub(self.env.clock.now());
             *id = Some(listener.detach(Duration::from_secs(left)));
         }
-        attempt.save(self.env).await?;
+        attempt.save(&self.env.records).await?;
         if let Some(query) = listener.wait(Duration::ZERO) {
             return self.redirected(&attempt, listener.as_ref(), &query).await;
         }
@@ -311,7 +312,7 @@ impl Leader<'_> {
         self.alive_for(BUSY).await?;
         let code = DeviceCode::request(env, &with_openid(&self.request.scopes)).await?;
         let attempt = SignInAttempt {
-            id: attempt::fresh_id(env),
+            id: attempt::fresh_id(env.random),
             instruction: Instruction {
                 url: code.verification_uri().to_owned(),
                 user_code: Some(code.user_code().to_owned()),
@@ -326,7 +327,7 @@ impl Leader<'_> {
 
     /// Makes the attempt known to other calls, before the person sees it.
     async fn announce(&self, attempt: &SignInAttempt) -> Result<(), SignInError> {
-        attempt.save(self.env).await?;
+        attempt.save(&self.env.records).await?;
         self.lead(|current| {
             current.attempt.clone_from(&attempt.id);
             current.expires_at = attempt.expires_at;
@@ -434,19 +435,19 @@ impl Leader<'_> {
                 return Err(SignInError::TimedOut(Some(attempt.instruction.clone())));
             }
             Err(error) => {
-                SignInAttempt::take(env, &attempt.id).await?;
+                SignInAttempt::take(&env.records, &attempt.id).await?;
                 return Err(error.into());
             }
         };
         // Another call may lead by now: the code is used up all the same, and these are the tokens.
         let _ = self.alive_for(BUSY).await;
-        SignInAttempt::take(env, &attempt.id).await?;
+        SignInAttempt::take(&env.records, &attempt.id).await?;
         attempt::admit(env, tokens, &attempt.scopes, None).await
     }
 
     /// Stops leading; the attempt stays.
     async fn release(&self) -> Result<(), SignInError> {
-        attempt::as_leader(self.env, self.me, |current| current.leader = None).await?;
+        attempt::as_leader(&self.env.records, self.me, |current| current.leader = None).await?;
         Ok(())
     }
 
@@ -457,7 +458,7 @@ impl Leader<'_> {
     }
 
     async fn lead(&self, change: impl FnOnce(&mut Current)) -> Result<(), SignInError> {
-        if attempt::as_leader(self.env, self.me, change).await? { Ok(()) } else { Err(SignInError::TakenOver) }
+        if attempt::as_leader(&self.env.records, self.me, change).await? { Ok(()) } else { Err(SignInError::TakenOver) }
     }
 }
 
@@ -484,7 +485,7 @@ pub fn redeem<'f>(
 ) -> BodyOnce<'f, Result<Account, SignInError>> {
     Box::pin(async move {
         let attempt =
-            SignInAttempt::take(env, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
+            SignInAttempt::take(&env.records, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
         let SignInGrant::AuthorizationCode { request, .. } = &attempt.grant else {
             return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
         };
@@ -501,8 +502,8 @@ pub fn decline<'f>(person: &'f PersonWorld<'_>, attempt: &'f str) -> BodyOnce<'f
         let env = &person.entra;
         let now = env.clock.now();
         let taken_over =
-            attempt::current(env).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
-        if !taken_over && let Some(attempt) = SignInAttempt::take(env, attempt).await? {
+            attempt::current(&env.records).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+        if !taken_over && let Some(attempt) = SignInAttempt::take(&env.records, attempt).await? {
             close(person.agent, &attempt);
         }
         let event = env.trail.event("sign-in.ended", Outcome::Failure);
@@ -520,7 +521,7 @@ pub fn give_up<'f>(person: &'f PersonWorld<'_>) -> BodyOnce<'f, Result<(), SignI
             SignInGrant::AuthorizationCode { listener: Some(id), .. } => person.agent.attach(id).is_ok(),
             SignInGrant::AuthorizationCode { listener: None, .. } | SignInGrant::DeviceCode(_) => false,
         };
-        Ok(attempt::give_up(env, is_ours).await?)
+        Ok(attempt::give_up(&env.records, is_ours).await?)
     })
 }
 
@@ -534,16 +535,16 @@ pub fn start<'f>(
 ) -> BodyOnce<'f, Result<SignInAttempt, SignInError>> {
     Box::pin(async move {
         env.trail.record(env.trail.event("sign-in.started", Outcome::Started)).await?;
-        let request = AuthorizationRequest::new(env, redirect_uri, with_openid(&scopes), None);
+        let request = AuthorizationRequest::new(env.random, redirect_uri, with_openid(&scopes), None);
         let url = request.url(env, Prompt { login_hint, ..Prompt::default() })?;
         let attempt = SignInAttempt {
-            id: attempt::fresh_id(env),
+            id: attempt::fresh_id(env.random),
             instruction: Instruction { url, user_code: None },
             grant: SignInGrant::AuthorizationCode { request, listener: None },
             scopes,
             expires_at: env.clock.now() + attempt::BROWSER_LIFETIME.as_secs(),
         };
-        attempt.save(env).await?;
+        attempt.save(&env.records).await?;
         Ok(attempt)
     })
 }

@@ -8,7 +8,7 @@ use entra::graph::GraphChallenge;
 use entra::graph::profile::is_of_graph;
 use entra::oauth::{OAuthError, TokenSet, refresh};
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
-use world::records::{Holder, Namespace, Partition};
+use world::records::{Holder, Namespace, Partition, Records};
 use world::{BodyOnce, BrokerError, StoreError};
 
 use super::accounts::{self, Account, AccountTokens, CachedAccessToken};
@@ -115,7 +115,7 @@ impl<'r> TokenQuestion<'r> {
         if self.is_call && !self.found.access.get(&accounts::scope_key(self.scopes)).is_some_and(is_noted) {
             // What cannot be noted costs a later call a wait.
             let id = &self.account.home_account_id;
-            let _ = accounts::note_asked_for(self.env, id, self.scopes, true).await;
+            let _ = accounts::note_asked_for(&self.env.records, id, self.scopes, true).await;
         }
     }
 
@@ -129,7 +129,7 @@ impl<'r> TokenQuestion<'r> {
 
     /// Whether the token is for another resource than the one that people sign in for.
     fn is_foreign(&self) -> bool {
-        !self.scopes.iter().any(|scope| is_of_graph(self.env, scope))
+        !self.scopes.iter().any(|scope| is_of_graph(self.env.settings, scope))
     }
 
     fn token(&self, token: Secret<String>, expires_at: u64) -> AccessToken {
@@ -146,7 +146,7 @@ impl Question for TokenQuestion<'_> {
     }
 
     async fn look(&mut self, _: Moment) -> Result<Option<AccessToken>, SignInError> {
-        self.found = accounts::tokens(self.env, &self.account.home_account_id).await?;
+        self.found = accounts::tokens(&self.env.records, &self.account.home_account_id).await?;
         if let Some(token) = self.cached(self.margin) {
             self.note_use().await;
             return Ok(Some(token));
@@ -191,7 +191,7 @@ impl Question for TokenQuestion<'_> {
             Err(OAuthError::Refused(refusal)) if refusal.needs_interaction() => {
                 let event = account.event("token.refreshed", Outcome::Failure);
                 env.trail.record(event.because(refusal.reason())).await?;
-                let forgotten = forget(env, id, used).await;
+                let forgotten = forget(&env.records, id, used).await;
                 match forgotten {
                     Ok(true) => Err(SignInError::InteractionRequired {
                         reason: refusal.advice(),
@@ -257,7 +257,7 @@ impl TokenQuestion<'_> {
                 // One permission or one API may want more of the person; the sign-in is good for all others. So it stays where
                 // no call has asked.
                 if self.is_call && challenge.is_none() && !self.is_foreign() {
-                    accounts::forget_broker(env, id).await?;
+                    accounts::forget_broker(&env.records, id).await?;
                 }
                 Err(self.session_has_ended())
             }
@@ -276,11 +276,11 @@ impl TokenQuestion<'_> {
 }
 
 /// Forgets a refresh token that Entra ID has refused. `false` if there is another one now.
-async fn forget(env: &EntraWorld<'_>, id: &str, refused: &Secret<String>) -> Result<bool, StoreError> {
-    let now = accounts::tokens(env, id).await?;
+async fn forget(records: &Records<'_>, id: &str, refused: &Secret<String>) -> Result<bool, StoreError> {
+    let now = accounts::tokens(records, id).await?;
     if now.refresh_token.is_some() && !now.has(refused) {
         return Ok(false);
     }
-    accounts::forget_refresh_token(env, id, refused).await?;
+    accounts::forget_refresh_token(records, id, refused).await?;
     Ok(true)
 }

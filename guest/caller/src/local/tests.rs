@@ -105,7 +105,7 @@ fn a_token_within_five_minutes_of_its_end_is_refreshed_and_the_refresh_token_rot
     assert!(body.contains("refresh_token=refresh-1"));
     assert!(body.contains("scope=https%3A%2F%2Fgraph.microsoft.com%2FUser.Read"), "scopes are always sent");
     assert!(body.contains("cp1"), "claims challenges are declared to be understood");
-    let stored = run(accounts::tokens(&env, "o.t")).unwrap();
+    let stored = run(accounts::tokens(&env.records, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-2");
 }
 
@@ -154,7 +154,7 @@ fn a_token_that_nothing_has_asked_for_since_it_ended_is_not_renewed() {
     let (world, env) = signed_in(250);
     world.advance(Duration::from_secs(250));
     assert_eq!(run(background::renew(&of(&env))).unwrap(), Duration::from_secs(300));
-    run(accounts::remove(&env, "o.t")).unwrap();
+    run(accounts::remove(&env.records, "o.t")).unwrap();
     assert_eq!(run(background::renew(&of(&env))).unwrap(), Duration::from_secs(300));
     assert!(world.sent().is_empty());
 }
@@ -174,7 +174,7 @@ fn a_token_that_no_call_has_used_since_it_was_renewed_is_not_renewed_again() {
     renew(3);
     assert_eq!(world.sent().len(), 2);
     // What an earlier version has stored does not say it.
-    let mut stored = serde_json::to_value(run(accounts::tokens(&env, "o.t")).unwrap()).unwrap();
+    let mut stored = serde_json::to_value(run(accounts::tokens(&env.records, "o.t")).unwrap()).unwrap();
     let cached = &mut stored["access"][SCOPE];
     assert_eq!(cached.as_object_mut().unwrap().remove("asked_for"), Some(json!(false)));
     assert!(serde_json::from_value::<accounts::CachedAccessToken>(cached.clone()).unwrap().asked_for);
@@ -186,7 +186,7 @@ fn a_refusal_in_the_background_ends_no_session_and_is_asked_for_once() {
     world.once(|_| Ok(testing::json(400, &refusal("invalid_grant", 700_082))));
     for _ in 0..2 {
         run(background::renew(&of(&env))).unwrap();
-        assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_some());
+        assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_some());
     }
     assert_eq!(world.sent().len(), 1);
     assert_eq!(world.audited().pop().unwrap().reason.as_deref(), Some("aadsts-700082"));
@@ -195,7 +195,7 @@ fn a_refusal_in_the_background_ends_no_session_and_is_asked_for_once() {
     world.once(|_| Ok(testing::json(400, &refusal("invalid_grant", 700_082))));
     let ended = run(silent::for_call(&of(&env), &account(), &scopes(), None));
     assert!(matches!(ended, Err(SignInError::InteractionRequired { .. })), "a call hears of it");
-    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none());
+    assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_none());
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_refused_refresh_token_is_forgotten_and_the_person_is_needed() {
     world.once(|_| Ok(testing::json(400, &refusal("invalid_grant", 700_082))));
     let Err(SignInError::InteractionRequired { reason, claims: None }) = acquire(&env) else { panic!() };
     assert_eq!(reason, "The session has ended: sign in again. (AADSTS700082)");
-    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none());
+    assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_none());
     assert!(matches!(acquire(&env), Err(SignInError::InteractionRequired { .. })));
     assert_eq!(world.sent().len(), 1, "a refused token is not tried again");
     let event = world.audited().pop().unwrap();
@@ -218,7 +218,7 @@ fn a_refusal_for_another_reason_keeps_the_refresh_token() {
     world.once(|_| Ok(testing::json(401, &refusal("invalid_client", 7_000_215))));
     let Err(SignInError::Refused(refusal)) = acquire(&env) else { panic!() };
     assert_eq!((refusal.code, refusal.suberror.as_deref()), (7_000_215, Some("bad_token")));
-    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_some());
+    assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_some());
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_slow_refresh_does_not_replace_what_came_after_it() {
         Ok(testing::json(200, &fresh_tokens(2)))
     });
     assert_eq!(token(&env), "access-2", "the token is good, whichever other call has got one");
-    let stored = run(accounts::tokens(&env, "o.t")).unwrap();
+    let stored = run(accounts::tokens(&env.records, "o.t")).unwrap();
     assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-3");
     assert_eq!(token(&env), "access-3");
 }
@@ -486,8 +486,8 @@ fn the_id_of_an_account_wins_over_an_equal_user_name() {
 fn signing_out_forgets_the_account_its_tokens_and_no_other_account() {
     let (world, env) = signed_in(3600);
     run(accounts::sign_out(&env, "o.t")).unwrap();
-    assert!(run(accounts::list(&env)).unwrap().is_empty());
-    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none());
+    assert!(run(accounts::list(&env.records)).unwrap().is_empty());
+    assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_none());
     assert_eq!(world.audited().pop().unwrap().name, "sign-out");
     assert!(matches!(run(accounts::sign_out(&env, "o.t")), Err(SignInError::AccountSelection(_))));
 }
@@ -513,7 +513,7 @@ fn a_sign_in_replaces_damaged_tokens_and_a_damaged_list() {
                       `entra-mcp login`, which replaces it";
         assert_eq!(error.to_string(), advice, "{name}");
         run(accounts::save(&env, &account(), &scopes(), of_sign_in(&env, 2))).unwrap();
-        assert_eq!(run(accounts::list(&env)).unwrap(), [account()], "{name}");
+        assert_eq!(run(accounts::list(&env.records)).unwrap(), [account()], "{name}");
         assert_eq!(token(&env), "access-2", "{name}");
     }
 }
@@ -529,8 +529,8 @@ fn an_account_whose_records_are_damaged_can_be_signed_out() {
         assert!(page.contains("/oauth2/v2.0/logout"), "{page}");
         run(accounts::sign_out(&env, "o.t")).unwrap();
         assert_eq!(world.audited().pop().unwrap().object_id.as_deref(), Some("o"));
-        assert!(run(accounts::list(&env)).unwrap().is_empty(), "{damaged:?}");
-        assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none(), "{damaged:?}");
+        assert!(run(accounts::list(&env.records)).unwrap().is_empty(), "{damaged:?}");
+        assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_none(), "{damaged:?}");
     }
 }
 
@@ -543,7 +543,7 @@ fn without_the_list_only_an_id_names_an_account() {
         assert!(matches!(refused, Err(SignInError::Store(StoreError::Unreadable))), "{name}");
     }
     assert!(world.audited().is_empty());
-    assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_some());
+    assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_some());
 }
 
 #[test]
@@ -557,12 +557,12 @@ fn accounts_of_another_application_tenant_or_cloud_are_not_seen() {
         let (_world, mut env) = signed_in(3600);
         let own = env;
         change(&mut env, other);
-        assert!(run(accounts::list(&env)).unwrap().is_empty(), "{number}");
-        assert!(run(accounts::tokens(&env, "o.t")).unwrap().refresh_token.is_none(), "{number}");
+        assert!(run(accounts::list(&env.records)).unwrap().is_empty(), "{number}");
+        assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_none(), "{number}");
         run(accounts::save(&env, &account(), &scopes(), of_sign_in(&env, 2))).unwrap();
         run(accounts::sign_out(&env, "o.t")).unwrap();
-        assert_eq!(run(accounts::list(&own)).unwrap(), [account()], "{number}");
-        assert_eq!(run(accounts::tokens(&own, "o.t")).unwrap().refresh_token.unwrap().reveal(), "refresh-1");
+        assert_eq!(run(accounts::list(&own.records)).unwrap(), [account()], "{number}");
+        assert_eq!(run(accounts::tokens(&own.records, "o.t")).unwrap().refresh_token.unwrap().reveal(), "refresh-1");
     }
 }
 

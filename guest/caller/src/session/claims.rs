@@ -6,9 +6,8 @@
 //! ID: see `authorization_server/callback.rs`. They come from Entra ID and Graph alone, never from a client or a
 //! browser.
 
-use entra::EntraWorld;
 use world::StoreError;
-use world::records::{Namespace, Partition, Ttl};
+use world::records::{Namespace, Partition, Records, Ttl};
 
 use super::Owner;
 use crate::claims::{LIFETIME, are_usable};
@@ -19,22 +18,22 @@ const CLAIMS: Namespace<String> =
 
 /// Keeps claims for the next sign-in of `owner`. Without them it takes one more challenge, so a store that fails here
 /// spoils nothing.
-pub(crate) async fn want(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
+pub(crate) async fn want(records: &Records<'_>, owner: &Owner, claims: &str) {
     if are_usable(claims) {
-        let _ = env.records.put(&CLAIMS, &key(owner), &claims.to_owned()).await;
+        let _ = records.put(&CLAIMS, &key(owner), &claims.to_owned()).await;
     }
 }
 
 /// The claims that are wanted of `owner`, a JSON object.
-pub async fn wanted(env: &EntraWorld<'_>, owner: &Owner) -> Result<Option<String>, StoreError> {
-    env.records.get(&CLAIMS, &key(owner)).await
+pub async fn wanted(records: &Records<'_>, owner: &Owner) -> Result<Option<String>, StoreError> {
+    records.get(&CLAIMS, &key(owner)).await
 }
 
 /// `owner` has signed in with these claims. Others, that are wanted since, stay. What cannot be removed now is asked for
 /// once more.
-pub async fn satisfied(env: &EntraWorld<'_>, owner: &Owner, claims: &str) {
-    if wanted(env, owner).await.is_ok_and(|wanted| wanted.as_deref() == Some(claims)) {
-        let _ = env.records.delete(&CLAIMS, &key(owner)).await;
+pub async fn satisfied(records: &Records<'_>, owner: &Owner, claims: &str) {
+    if wanted(records, owner).await.is_ok_and(|wanted| wanted.as_deref() == Some(claims)) {
+        let _ = records.delete(&CLAIMS, &key(owner)).await;
     }
 }
 
@@ -64,19 +63,19 @@ mod tests {
         let world = World::default();
         let env = world.entra_remote();
         let alice = owner("t", "alice", "client");
-        run(want(&env, &alice, CLAIMS));
+        run(want(&env.records, &alice, CLAIMS));
         for other in [
             owner("t", "bob", "client"),
             owner("other", "alice", "client"),
             owner("t", "alice", "other"),
             owner("t", "alice\" \"client", ""),
         ] {
-            assert_eq!(run(wanted(&env, &other)), Ok(None));
+            assert_eq!(run(wanted(&env.records, &other)), Ok(None));
         }
         world.advance(LIFETIME - Duration::from_secs(1));
-        assert_eq!(run(wanted(&env, &alice)), Ok(Some(CLAIMS.to_owned())));
+        assert_eq!(run(wanted(&env.records, &alice)), Ok(Some(CLAIMS.to_owned())));
         world.advance(Duration::from_secs(1));
-        assert_eq!(run(wanted(&env, &alice)), Ok(None));
+        assert_eq!(run(wanted(&env.records, &alice)), Ok(None));
     }
 
     #[test]
@@ -84,11 +83,11 @@ mod tests {
         let world = World::default();
         let env = world.entra_remote();
         let alice = owner("t", "alice", "client");
-        run(want(&env, &alice, CLAIMS));
-        run(satisfied(&env, &alice, r#"{"access_token":{}}"#));
-        assert_eq!(run(wanted(&env, &alice)), Ok(Some(CLAIMS.to_owned())));
-        run(satisfied(&env, &alice, CLAIMS));
-        assert_eq!(run(wanted(&env, &alice)), Ok(None));
+        run(want(&env.records, &alice, CLAIMS));
+        run(satisfied(&env.records, &alice, r#"{"access_token":{}}"#));
+        assert_eq!(run(wanted(&env.records, &alice)), Ok(Some(CLAIMS.to_owned())));
+        run(satisfied(&env.records, &alice, CLAIMS));
+        assert_eq!(run(wanted(&env.records, &alice)), Ok(None));
     }
 
     #[test]
@@ -97,7 +96,7 @@ mod tests {
         let env = world.entra_remote();
         let long = format!(r#"{{"access_token":{{"x":"{}"}}}}"#, "x".repeat(crate::claims::MAX_BYTES));
         for claims in ["", "[]", "text", "{", long.as_str()] {
-            run(want(&env, &owner("t", "alice", "client"), claims));
+            run(want(&env.records, &owner("t", "alice", "client"), claims));
         }
         assert_eq!(world.record_names(), [""; 0]);
     }

@@ -19,7 +19,7 @@ pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) ->
 
 /// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.
 pub(super) async fn remove(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
-    stored::forget(env, id).await?;
+    stored::forget(&env.records, id).await?;
     if let Some(record) = env.records.take(&SESSIONS, id).await? {
         grace::forget(env, id, record.refresh_hash()).await;
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use base::Secret;
 use base::audit::Outcome;
+use base::settings::Settings;
 use entra::graph::GraphChallenge;
 use entra::graph::profile::{is_of_graph, profile_scope};
 use entra::oauth::error::EntraRefusal;
@@ -21,7 +22,7 @@ use entra::oauth::{OAuthError, TokenSet, refresh, with_openid};
 use entra::{AcquireError, EntraWorld};
 use world::StoreError;
 use world::once::{Asked, Moment, NotAsked, Policy, Question, once_with};
-use world::records::{Holder, Namespace, Partition, Stored, Ttl, Version};
+use world::records::{Holder, Namespace, Partition, Records, Stored, Ttl, Version};
 
 use self::stored::{EntraTokensRecord, More, TOKENS};
 use super::{Membership, Owner, claims, ending};
@@ -34,8 +35,8 @@ pub use self::stored::EntraTokens;
 const REFUSAL: Duration = Duration::from_secs(5);
 
 /// The scopes that Entra ID is asked for: those of the profile, and those that give an ID token and a refresh token.
-pub fn scopes(env: &EntraWorld<'_>) -> Vec<String> {
-    with_openid(&[profile_scope(env)])
+pub fn scopes(settings: &Settings) -> Vec<String> {
+    with_openid(&[profile_scope(settings)])
 }
 
 /// An access token that lives for a while, and what is known of its person.
@@ -78,22 +79,22 @@ pub(super) enum Scope {
 
 impl Scope {
     /// Of a scope in the qualified form.
-    pub(super) fn of(env: &EntraWorld<'_>, scope: String) -> Self {
-        if scope == profile_scope(env) { Self::Profile } else { Self::More(scope) }
+    pub(super) fn of(settings: &Settings, scope: String) -> Self {
+        if scope == profile_scope(settings) { Self::Profile } else { Self::More(scope) }
     }
 
     /// Whether it is of another resource than the one that the person signed in for. What that resource wants says nothing
     /// about the sign-in.
-    fn is_foreign(&self, env: &EntraWorld<'_>) -> bool {
+    fn is_foreign(&self, settings: &Settings) -> bool {
         match self {
             Self::Profile => false,
-            Self::More(scope) => !is_of_graph(env, scope),
+            Self::More(scope) => !is_of_graph(settings, scope),
         }
     }
 
-    fn requested(&self, env: &EntraWorld<'_>) -> Vec<String> {
+    fn requested(&self, settings: &Settings) -> Vec<String> {
         match self {
-            Self::Profile => scopes(env),
+            Self::Profile => scopes(settings),
             Self::More(scope) => with_openid(std::slice::from_ref(scope)),
         }
     }
@@ -210,8 +211,8 @@ impl Question for SessionTokenQuestion<'_> {
             if **scope != Scope::Profile && challenge.is_none() {
                 return Err(EntraRefusal::new("consent_required", &[], None).into());
             }
-            want(env, owner, challenge).await;
-            if scope.is_foreign(env) {
+            want(&env.records, owner, challenge).await;
+            if scope.is_foreign(env.settings) {
                 return Err(step_up(STEP_UP.to_owned(), challenge.and_then(|challenge| challenge.claims.clone())));
             }
             ending::end(env, id, owner, "no-refresh-token").await?;
@@ -230,7 +231,7 @@ impl Question for SessionTokenQuestion<'_> {
         let Some(found) = self.found.take() else { return Ok(Asked::Overtaken) };
         let Self { env, of, scope, .. } = *self;
         let claims = self.challenge().and_then(|challenge| challenge.claims.as_deref());
-        let answer = refresh::refresh(env, &found.refresh_token, &scope.requested(env), claims).await;
+        let answer = refresh::refresh(env, &found.refresh_token, &scope.requested(env.settings), claims).await;
         match answer {
             Ok(set) => {
                 let before = found.record.tokens.membership.clone();
@@ -241,11 +242,11 @@ impl Question for SessionTokenQuestion<'_> {
                 Err(no_more(env, of, scope, refusal).await)
             }
             Err(OAuthError::Refused(refusal))
-                if scope.is_foreign(env) && (refusal.is_of_resource() || refusal.is_unassigned()) =>
+                if scope.is_foreign(env.settings) && (refusal.is_of_resource() || refusal.is_unassigned()) =>
             {
                 let claims = refusal.claims.or_else(|| claims.map(str::to_owned));
                 if let Some(claims) = &claims {
-                    claims::want(env, of.owner, claims).await;
+                    claims::want(&env.records, of.owner, claims).await;
                 }
                 Err(no_more(env, of, scope, EntraRefusal { claims, ..refusal }).await)
             }
@@ -349,7 +350,7 @@ async fn refused_for_good(
     // What Entra ID says now is newer than what Graph has said.
     let claims = refusal.claims.as_deref().or(claims);
     if let Some(claims) = claims {
-        claims::want(env, owner, claims).await;
+        claims::want(&env.records, owner, claims).await;
     }
     ending::end(env, id, owner, &refusal.reason()).await?;
     Err(AcquireError::NeedsPerson { reason: refusal.public_advice(), claims: claims.map(str::to_owned) })
@@ -364,21 +365,21 @@ pub(super) async fn unsatisfied(
     scope: &Scope,
     challenge: &GraphChallenge,
 ) -> Result<AcquireError, AcquireError> {
-    if scope.is_foreign(env) {
-        want(env, owner, Some(challenge)).await;
+    if scope.is_foreign(env.settings) {
+        want(&env.records, owner, Some(challenge)).await;
         return Ok(step_up(STEP_UP.to_owned(), challenge.claims.clone()));
     }
     let found = env.records.get(&TOKENS, id).await?.and_then(|record| record.access(scope));
     if found.is_some_and(|live| live.access_token.reveal() == challenge.refused.reveal()) {
-        want(env, owner, Some(challenge)).await;
+        want(&env.records, owner, Some(challenge)).await;
         ending::end(env, id, owner, "claims-challenge").await?;
     }
     Ok(ended(Some(challenge)))
 }
 
-async fn want(env: &EntraWorld<'_>, owner: &Owner, challenge: Option<&GraphChallenge>) {
+async fn want(records: &Records<'_>, owner: &Owner, challenge: Option<&GraphChallenge>) {
     if let Some(claims) = challenge.and_then(|challenge| challenge.claims.as_deref()) {
-        claims::want(env, owner, claims).await;
+        claims::want(records, owner, claims).await;
     }
 }
 

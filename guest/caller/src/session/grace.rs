@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use base::Secret;
 use base::secret::reveal;
-use base::settings::Mode;
+use base::settings::{Mode, Settings};
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
@@ -47,8 +47,8 @@ struct Answer {
 }
 
 /// How long an answer is given again. None: not at all.
-pub(super) fn time(env: &EntraWorld<'_>) -> Option<Duration> {
-    match &env.settings.mode {
+pub(super) fn time(settings: &Settings) -> Option<Duration> {
+    match &settings.mode {
         Mode::Remote(http) => Some(http.refresh_grace).filter(|grace| !grace.is_zero()),
         Mode::Local(_) | Mode::Validator => None,
     }
@@ -62,7 +62,7 @@ pub(super) async fn keep(
     new: &str,
     tokens: &IssuedTokens,
 ) -> Result<(), StoreError> {
-    let Some(time) = time(env) else { return Ok(()) };
+    let Some(time) = time(env.settings) else { return Ok(()) };
     let answer = Answer {
         access_token: tokens.access_token.clone(),
         refresh_token: tokens.refresh_token.clone(),
@@ -84,7 +84,7 @@ pub(super) async fn find(
     current: &str,
     arrived: u64,
 ) -> Result<Option<IssuedTokens>, StoreError> {
-    let Some(time) = time(env) else { return Ok(None) };
+    let Some(time) = time(env.settings) else { return Ok(None) };
     let found = env.records.get(&ANSWERS, &[id, current]).await?;
     let opened = found.and_then(|sealed| SEALED.open(&old.secret, &bound(id, current), sealed.reveal()));
     let now = env.clock.now();
@@ -104,7 +104,7 @@ pub(super) async fn find(
 /// Forgets the answer that has, or would have, made `hash` that of the session's refresh token. What cannot be removed
 /// now leads nowhere, and ends by itself.
 pub(super) async fn forget(env: &EntraWorld<'_>, id: &str, hash: &str) {
-    if time(env).is_some() {
+    if time(env.settings).is_some() {
         let _ = env.records.delete(&ANSWERS, &[id, hash]).await;
     }
 }

@@ -15,7 +15,7 @@ use super::{Session, lifecycle};
 /// then, and its client has to sign in: answer 401 with a challenge. With `AcquireError::StepUp`, an API other than Graph
 /// wants the person, and the session goes on.
 pub fn tokens<'a>(env: &'a EntraWorld<'a>, session: &'a Session, scope: String) -> SessionTokens<'a> {
-    SessionTokens { env, session, scope: Scope::of(env, scope) }
+    SessionTokens { env, session, scope: Scope::of(env.settings, scope) }
 }
 
 /// See [`tokens`].
@@ -33,7 +33,7 @@ impl TokenSource for SessionTokens<'_> {
         let Self { env, session, .. } = *self;
         let (owner, wanted) = (session.owner(), challenge.map_or(Wanted::Live, Wanted::Other));
         let live = entra_tokens::live_for(env, &session.id, &owner, &self.scope, wanted).await?;
-        lifecycle::note(env, session, &live.membership).await;
+        lifecycle::note(&env.records, session, &live.membership).await;
         Ok(live.access_token)
     }
 
@@ -230,7 +230,7 @@ mod tests {
             lab.grant(2);
             assert_eq!(lab.token(GROUPS, None), Ok("access-2".to_owned()), "the session goes on for Graph");
             assert!(lab.world.audited().iter().all(|event| event.name != "session.revoked"));
-            let wanted = run(super::super::claims::wanted(&lab.env, &lab.session.owner())).unwrap();
+            let wanted = run(super::super::claims::wanted(&lab.env.records, &lab.session.owner())).unwrap();
             assert_eq!(wanted.as_deref(), refusal.get("claims").and_then(Value::as_str));
         }
     }
@@ -248,7 +248,7 @@ mod tests {
         let error = run(tokens(&lab.env, &lab.session, ORDERS.to_owned()).unsatisfied(&challenge)).unwrap();
         assert!(matches!(error, GraphError::Token(AcquireError::StepUp { .. })));
         assert_eq!(lab.token(PROFILE, None), Ok("profile-1".to_owned()));
-        let wanted = run(super::super::claims::wanted(&lab.env, &lab.session.owner())).unwrap();
+        let wanted = run(super::super::claims::wanted(&lab.env.records, &lab.session.owner())).unwrap();
         assert_eq!(wanted.as_deref(), Some(WANTED));
     }
 

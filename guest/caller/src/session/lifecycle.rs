@@ -2,7 +2,7 @@
 
 use base::Secret;
 use entra::{AcquireError, EntraWorld};
-use world::records::Stored;
+use world::records::{Records, Stored};
 use world::{BodyOnce, StoreError};
 
 use super::entra_tokens::{self, EntraTokens, Wanted, stored};
@@ -34,14 +34,14 @@ pub fn begin<'f>(
 ) -> BodyOnce<'f, Result<(String, IssuedTokens), AcquireError>> {
     Box::pin(async move {
         let Beginning { owner, resource, scopes, tokens, username } = beginning;
-        let id = record::fresh_id(env);
+        let id = record::fresh_id(env.random);
         env.trail.set_session(&id);
         env.trail.set_user(username.as_deref());
         stored::keep(env, &id, &tokens).await?;
         let begun = match entra_tokens::live(env, &id, &owner, Wanted::Live).await {
             Ok(live) => {
-                let family = Family::fresh(env);
-                let mut record = SessionRecord::new(env, owner, resource, scopes.clone(), username, &family);
+                let family = Family::fresh(env.random);
+                let mut record = SessionRecord::new(env.clock, owner, resource, scopes.clone(), username, &family);
                 record.membership = live.membership;
                 let tokens = issue(env, &id, &mut record, scopes, live.expires_at, &family);
                 match env.records.insert_new(&SESSIONS, &id, &record).await {
@@ -62,16 +62,16 @@ pub fn begin<'f>(
 
 /// Notes what Entra ID says of the person now, if that is not what the session says. What is changed at this moment, or
 /// cannot be written, is noted with the next refresh.
-pub(super) async fn note(env: &EntraWorld<'_>, session: &Session, membership: &Membership) {
+pub(super) async fn note(records: &Records<'_>, session: &Session, membership: &Membership) {
     if session.membership == *membership {
         return;
     }
     // A client may have refreshed the session since this call began, and what it was told then is newer.
-    if let Ok(Some(Stored { value: mut record, version })) = env.records.read(&SESSIONS, &session.id).await
+    if let Ok(Some(Stored { value: mut record, version })) = records.read(&SESSIONS, &session.id).await
         && membership.replaces(&record.membership)
     {
         record.membership = membership.clone();
-        let _ = env.records.replace(&SESSIONS, &session.id, &version, &record).await;
+        let _ = records.replace(&SESSIONS, &session.id, &version, &record).await;
     }
 }
 
@@ -86,8 +86,8 @@ pub(super) fn issue(
 ) -> IssuedTokens {
     let now = env.clock.now();
     let expires_at = entra_expires_at.min(now + ACCESS_LIFETIME_SECONDS);
-    let (access_token, access_hash) = record::mint(env, id, None);
-    let (refresh_token, refresh_hash) = record::mint(env, id, Some(family));
+    let (access_token, access_hash) = record::mint(env.random, id, None);
+    let (refresh_token, refresh_hash) = record::mint(env.random, id, Some(family));
     record.renew(now, access_hash, (scopes.clone(), expires_at), refresh_hash);
     IssuedTokens { access_token, refresh_token, expires_in: expires_at.saturating_sub(now), scopes }
 }
@@ -121,12 +121,12 @@ pub async fn end_session(env: &EntraWorld<'_>, session: &Session, reason: &str) 
 /// The owner of the session whose refresh token, the current one or an earlier one, a client presents that was given it.
 /// Changes nothing: [`refresh`](super::refresh) decides what follows.
 pub async fn given_to(
-    env: &EntraWorld<'_>,
+    records: &Records<'_>,
     refresh_token: &Secret<String>,
     client_id: &str,
 ) -> Result<Option<Owner>, StoreError> {
     let Some(presented) = PresentedToken::read(refresh_token) else { return Ok(None) };
-    let found = env.records.get(&SESSIONS, &presented.id).await?;
+    let found = records.get(&SESSIONS, &presented.id).await?;
     let given = found.filter(|record| record.owner.client_id == client_id && record.was_refresh_token(&presented));
     Ok(given.map(|record| record.owner))
 }

@@ -17,6 +17,7 @@ use entra::oauth::OAuthError;
 use entra::token::{IdTokenExpectations, ValidatedIdToken};
 use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
+use world::Clock;
 use world::once::{Failure, Policy, once};
 use world::records::{Holder, Namespace, Partition, Ttl};
 
@@ -76,12 +77,12 @@ pub struct Membership {
 
 impl Membership {
     /// What the ID token of a sign-in says.
-    pub fn of(env: &EntraWorld<'_>, token: &ValidatedIdToken) -> Self {
+    pub fn of(clock: &dyn Clock, token: &ValidatedIdToken) -> Self {
         let groups = match token.groups() {
             Groups::Listed(groups) if groups.len() > MAX_GROUPS => Groups::Overage,
             groups => groups.clone(),
         };
-        let now = env.clock.now();
+        let now = clock.now();
         Self {
             roles: token.roles().to_vec(),
             groups,
@@ -201,7 +202,7 @@ pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membersh
     let asked: Result<Membership, AcquireError> =
         once(&env.records, &ANSWERS, &session.id, &Policy::ANSWER, counts, ask).await;
     let Err(error) = asked else { return asked.map_err(|error| Unconfirmed::Unavailable(error.to_string())) };
-    Err(match record::look(env, &session.id).await {
+    Err(match record::look(&env.records, &session.id).await {
         Ok(None) => Unconfirmed::Ended,
         Ok(Some(_)) | Err(_) => Unconfirmed::Unavailable(error.to_string()),
     })
@@ -235,7 +236,7 @@ async fn ask(env: &EntraWorld<'_>, session: &Session) -> Result<Membership, Acqu
     if !membership.counts(env.clock.now()) {
         return Err(unknown("Microsoft Entra ID has not said which roles and groups the person has"));
     }
-    lifecycle::note(env, session, &membership).await;
+    lifecycle::note(&env.records, session, &membership).await;
     Ok(membership)
 }
 
@@ -269,7 +270,7 @@ mod tests {
     fn signed_in(authority: &FakeAuthority, changes: Value) -> Membership {
         let expected = IdTokenExpectations { nonce: None };
         let token = run(token::validate_id_token(&authority.env, id_token(changes).reveal(), &expected)).unwrap();
-        Membership::of(&authority.env, &token)
+        Membership::of(authority.env.clock, &token)
     }
 
     fn id_token(changes: Value) -> Secret<String> {

@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use base::Secret;
 use base::encoding::{base64url, digest, from_base64url, same_secret};
-use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
-use world::StoreError;
-use world::records::{Namespace, ParsedRecords, Partition, Ttl};
+use world::records::{Namespace, ParsedRecords, Partition, Records, Ttl};
+use world::{Clock, Random, StoreError};
 use zeroize::Zeroizing;
 
 use super::{Membership, Owner};
@@ -63,9 +62,9 @@ pub(super) struct Family(Zeroizing<Vec<u8>>);
 
 impl Family {
     /// That of a new session.
-    pub(super) fn fresh(env: &EntraWorld<'_>) -> Self {
+    pub(super) fn fresh(random: &dyn Random) -> Self {
         let mut bytes = Zeroizing::new(vec![0; FAMILY_BYTES]);
-        env.random.fill(&mut bytes);
+        random.fill(&mut bytes);
         Self(bytes)
     }
 
@@ -94,16 +93,16 @@ impl PresentedToken {
 }
 
 /// A fresh session id.
-pub(super) fn fresh_id(env: &EntraWorld<'_>) -> String {
+pub(super) fn fresh_id(random: &dyn Random) -> String {
     let mut bytes = [0; ID_BYTES];
-    env.random.fill(&mut bytes);
+    random.fill(&mut bytes);
     base64url(&bytes)
 }
 
 /// A fresh token of the session, and the hash to recognise it by. With a family it is a refresh token.
-pub(super) fn mint(env: &EntraWorld<'_>, id: &str, family: Option<&Family>) -> (Secret<String>, String) {
+pub(super) fn mint(random: &dyn Random, id: &str, family: Option<&Family>) -> (Secret<String>, String) {
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-    env.random.fill(secret.as_mut_slice());
+    random.fill(secret.as_mut_slice());
     let mut bytes = Zeroizing::new(Vec::with_capacity(ID_BYTES + FAMILY_BYTES + SECRET_BYTES));
     bytes.extend(from_base64url(id).unwrap_or_default());
     bytes.extend(family.iter().flat_map(|family| family.0.iter()));
@@ -154,14 +153,14 @@ pub(super) struct SessionRecord {
 impl SessionRecord {
     /// A session that begins now. It has no token yet.
     pub(super) fn new(
-        env: &EntraWorld<'_>,
+        clock: &dyn Clock,
         owner: Owner,
         resource: String,
         scopes: Vec<String>,
         username: Option<String>,
         family: &Family,
     ) -> Self {
-        let now = env.clock.now();
+        let now = clock.now();
         Self {
             owner,
             resource,
@@ -231,7 +230,7 @@ thread_local! {
 }
 
 /// Looks at a session that is not to be changed. It is read from the store each time, and parsed only if it has changed.
-pub(super) async fn look(env: &EntraWorld<'_>, id: &str) -> Result<Option<Rc<SessionRecord>>, StoreError> {
+pub(super) async fn look(records: &Records<'_>, id: &str) -> Result<Option<Rc<SessionRecord>>, StoreError> {
     let looked_at = LOOKED_AT.with(Rc::clone);
-    env.records.get_parsed(&SESSIONS, id, &looked_at).await
+    records.get_parsed(&SESSIONS, id, &looked_at).await
 }

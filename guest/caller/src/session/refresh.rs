@@ -135,7 +135,7 @@ pub fn refresh<'f>(
             }
             if !is_current {
                 let Some(tokens) = grace::find(env, id, token, record.refresh_hash(), arrived).await? else {
-                    if was_current && grace::time(env).is_some() {
+                    if was_current && grace::time(env.settings).is_some() {
                         return Err(StoreError::Contended.into());
                     }
                     return Err(reused(env, id, &record.owner, None).await?);
@@ -143,7 +143,7 @@ pub fn refresh<'f>(
                 return repeat(env, id, &record, tokens, asked).await;
             }
             was_current = true;
-            if !record.owner.is_let_in(env) {
+            if !record.owner.is_let_in(env.settings) {
                 ending::end(env, id, &record.owner, "tenant-not-allowed").await?;
                 return Err(RefreshError::Unknown);
             }
@@ -217,7 +217,7 @@ async fn repeat(
     asked: Asked<'_>,
 ) -> Result<IssuedTokens, RefreshError> {
     let owner = &record.owner;
-    if !owner.is_let_in(env) {
+    if !owner.is_let_in(env.settings) {
         ending::end(env, id, owner, "tenant-not-allowed").await?;
         return Err(RefreshError::Unknown);
     }

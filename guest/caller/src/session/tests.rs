@@ -388,7 +388,7 @@ fn a_call_with_known_roles_reads_the_store_as_often_as_ever() {
     let begun = begin();
     let session = begun.authenticate(&begun.tokens.access_token).unwrap();
     let before = begun.world.store_operations();
-    let scope = entra::graph::profile::profile_scope(&begun.env);
+    let scope = entra::graph::profile::profile_scope(begun.env.settings);
     run(graph::tokens(&begun.env, &session, scope).token(None)).unwrap();
     assert_eq!(begun.world.store_operations() - before, 1);
 }
@@ -409,7 +409,7 @@ fn what_entra_said_before_never_replaces_what_it_said_later() {
     let now = begun.env.clock.now();
     let said = |seconds: u64, role: &str| Membership::at(now + seconds, &[role], Groups::Absent);
     let noted = |membership: &Membership| {
-        run(lifecycle::note(&begun.env, &session, membership));
+        run(lifecycle::note(&begun.env.records, &session, membership));
         begun.authenticate(&begun.tokens.access_token).unwrap().membership
     };
     assert_eq!(noted(&said(1, "Old")), said(1, "Old"));

@@ -9,7 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
 use world::random::random_uuid;
-use world::{Clock, HttpError, limits};
+use world::{Clock, HttpError, Random, limits};
 
 use super::error::{Evidence, GraphError};
 use crate::acquire::AcquireError;
@@ -169,7 +169,7 @@ async fn exchange<E: Error + 'static>(
             Err(HttpError::Connect(_) | HttpError::Broken(_)) => None,
             Err(_) => return answer.map_err(GraphError::Unreachable),
         };
-        let wait = asked.unwrap_or_else(|| jittered(env, pause));
+        let wait = asked.unwrap_or_else(|| jittered(env.random, pause));
         let spent = env.clock.monotonic().saturating_sub(began);
         if attempt >= MAX_ATTEMPTS || spent + wait > MAX_WAIT || !tokens.wait(env.clock, wait).await {
             return answer.map_err(GraphError::Unreachable);
@@ -180,9 +180,9 @@ async fn exchange<E: Error + 'static>(
 }
 
 /// Between a half and the whole of the pause, so that many clients do not come back in the same moment.
-fn jittered(env: &EntraWorld<'_>, pause: Duration) -> Duration {
+fn jittered(random: &dyn Random, pause: Duration) -> Duration {
     let mut byte = [0];
-    env.random.fill(&mut byte);
+    random.fill(&mut byte);
     pause / 2 + pause / 2 * u32::from(byte[0]) / 256
 }
 

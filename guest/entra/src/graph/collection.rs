@@ -5,6 +5,7 @@
 
 use std::error::Error;
 
+use base::settings::Settings;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -75,14 +76,14 @@ pub async fn read<E: Error + 'static>(
         if items.len() == bounds.items {
             break;
         }
-        path = next_path(env, &link).ok_or_else(malformed)?.to_owned();
+        path = next_path(env.settings, &link).ok_or_else(malformed)?.to_owned();
     }
     Ok(Collection { items, truncated: true })
 }
 
 /// The path and query behind the version, if the link leads to the configured Graph.
-fn next_path<'l>(env: &EntraWorld<'_>, link: &'l str) -> Option<&'l str> {
-    let rest = link.strip_prefix(env.settings.graph.as_str())?.strip_prefix("/v1.0")?;
+fn next_path<'l>(settings: &Settings, link: &'l str) -> Option<&'l str> {
+    let rest = link.strip_prefix(settings.graph.as_str())?.strip_prefix("/v1.0")?;
     let (path, _) = rest.split_once('?')?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_$()'".contains(&byte);
     let is_path = path.starts_with('/') && path.bytes().all(plain) && !path.split('/').any(|segment| segment == "..");
@@ -187,7 +188,7 @@ mod tests {
             assert_eq!(world.sent().len(), 1, "{link}");
         }
         let long = format!("{GRAPH}/me/things?{}", "a".repeat(MAX_LINK_BYTES));
-        assert_eq!(next_path(&World::default().entra(), &long), None);
+        assert_eq!(next_path(World::default().entra().settings, &long), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base::principal::{Principal, PrincipalKind};
+use base::settings::Settings;
 use base::{Identity, Secret};
 use serde::Deserialize;
 use serde_json::json;
@@ -55,8 +56,8 @@ const THROTTLED: Namespace<()> = Namespace::marks(Partition::Store, "groups-thro
 struct GraphGroupResolver;
 
 /// How groups in overage are resolved: not at all by a public client, which has no token of its own.
-pub fn resolver(env: &EntraWorld<'_>) -> Option<&'static dyn GroupResolver> {
-    if env.settings.is_public_client() { None } else { Some(&GraphGroupResolver) }
+pub fn resolver(settings: &Settings) -> Option<&'static dyn GroupResolver> {
+    if settings.is_public_client() { None } else { Some(&GraphGroupResolver) }
 }
 
 #[async_trait(?Send)]
@@ -239,7 +240,7 @@ mod tests {
         let env = &authority.env;
         let token = sign(&header("RS256", "rsa"), &claims, &TestKey::named("rsa"));
         let needs = Requirements { any_group: vec![GROUP.to_owned()], ..Requirements::default() };
-        run(validate_access_token_with(env, &token, &needs, resolver(env))).map(drop)
+        run(validate_access_token_with(env, &token, &needs, resolver(env.settings))).map(drop)
     }
 
     fn user(authority: &FakeAuthority) -> Result<(), TokenError> {

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use base::Identity;
+use base::settings::Settings;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -77,14 +78,14 @@ const CONTACTS: Namespace<String> = Namespace::text(Partition::Store, "contact",
 pub const PROFILE_SCOPE: &str = "User.Read";
 
 /// The scope to request a token with, qualified by the resource as Entra ID wants it.
-pub fn profile_scope(env: &EntraWorld<'_>) -> String {
-    format!("{}/{PROFILE_SCOPE}", env.settings.graph_resource)
+pub fn profile_scope(settings: &Settings) -> String {
+    format!("{}/{PROFILE_SCOPE}", settings.graph_resource)
 }
 
 /// Whether a scope, in the qualified form, is one of Graph: the resource that people sign in for. Of several scopes in one
 /// text, which are of one resource, the first one says it.
-pub fn is_of_graph(env: &EntraWorld<'_>, scope: &str) -> bool {
-    scope.strip_prefix(env.settings.graph_resource.as_str()).is_some_and(|rest| rest.starts_with('/'))
+pub fn is_of_graph(settings: &Settings, scope: &str) -> bool {
+    scope.strip_prefix(settings.graph_resource.as_str()).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Reads the profile of the user that the tokens are for.

@@ -11,6 +11,7 @@ use crate::entra_world::EntraWorld;
 use base::Secret;
 use base::encoding::digest;
 use base::secret::reveal;
+use world::Random;
 use world::random::random_token;
 
 /// What has to be remembered between sending a person to Entra ID and their return.
@@ -44,12 +45,12 @@ pub struct Prompt<'a> {
 
 impl AuthorizationRequest {
     /// Makes a request with fresh `state`, `nonce` and PKCE verifier.
-    pub fn new(env: &EntraWorld<'_>, redirect_uri: String, scopes: Vec<String>, claims: Option<String>) -> Self {
+    pub fn new(random: &dyn Random, redirect_uri: String, scopes: Vec<String>, claims: Option<String>) -> Self {
         Self {
             redirect_uri,
-            state: random_token(env.random),
-            nonce: random_token(env.random),
-            verifier: Secret::new(random_token(env.random)),
+            state: random_token(random),
+            nonce: random_token(random),
+            verifier: Secret::new(random_token(random)),
             scopes,
             claims,
         }

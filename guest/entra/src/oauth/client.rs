@@ -81,7 +81,7 @@ impl<'w> EntraClient<'w> {
 
     async fn tokens_with(&self, credential: &Credential, form: Form<'_>) -> Result<TokenSet, OAuthError> {
         let response = self.send(self.identify(form, credential).encode(), &self.token).await?;
-        token_response::read::<TokenResponse>(&response).map(|tokens| tokens.into_token_set(&self.env))
+        token_response::read::<TokenResponse>(&response).map(|tokens| tokens.into_token_set(self.env.clock))
     }
 
     /// Posts a form, and the fields that say which client sends it. Answers of status 200 to 499 other than 429 are

@@ -137,7 +137,7 @@ impl DeviceCode {
         let form = Form::of_grant(GRANT).with_secret("device_code", &self.details.device_code);
         let Ok(response) = client.post(form, &client.token).await else { return Ok(Poll::Lost) };
         match token_response::read::<TokenResponse>(&response) {
-            Ok(tokens) => Ok(Poll::Done(tokens.into_token_set(client.env()))),
+            Ok(tokens) => Ok(Poll::Done(tokens.into_token_set(client.env().clock))),
             Err(OAuthError::Refused(refusal)) => match refusal.error.as_str() {
                 "authorization_pending" => Ok(Poll::Pending),
                 "slow_down" => Ok(Poll::SlowDown),

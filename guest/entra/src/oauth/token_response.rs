@@ -10,11 +10,11 @@ use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use world::Clock;
 use zeroize::Zeroizing;
 
 use super::TokenSet;
 use super::error::{EntraRefusal, OAuthError};
-use crate::entra_world::EntraWorld;
 use base::Secret;
 
 /// What an answer without `expires_in` is taken to mean: the shortest life Entra ID gives.
@@ -53,10 +53,10 @@ impl SuccessResponse for TokenResponse {
 
 impl TokenResponse {
     /// The tokens, with the moment at which the access token expires.
-    pub(super) fn into_token_set(self, env: &EntraWorld<'_>) -> TokenSet {
+    pub(super) fn into_token_set(self, clock: &dyn Clock) -> TokenSet {
         TokenSet {
             access_token: self.access_token,
-            expires_at: env.clock.now().saturating_add(self.expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS)),
+            expires_at: clock.now().saturating_add(self.expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS)),
             refresh_token: self.refresh_token,
             id_token: self.id_token,
         }

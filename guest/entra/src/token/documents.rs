@@ -22,7 +22,7 @@ use base::settings::Mode;
 use serde::{Deserialize, Serialize};
 use world::once::{After, Asked, Impatient, Moment, NotAsked, Policy, Question, WithoutStore, once_with};
 use world::records::{Holder, Namespace, Partition, Ttl};
-use world::{HttpError, Patience, StoreError};
+use world::{HttpError, Patience, StoreError, Trail};
 use zeroize::Zeroizing;
 
 use crate::clock_offset::{self, Sighting};
@@ -469,12 +469,12 @@ impl<T> Question for DocumentQuestion<'_, T> {
                 *slot.fault.borrow_mut() = None;
                 slot.checked_at.set(Some(now));
                 if matches!(name.kind, DocumentKind::Jwks) {
-                    report(env, Outcome::Success, None).await;
+                    report(env.trail, Outcome::Success, None).await;
                 }
                 Ok(Asked::Answer(fetched))
             }
             Err((code, Unavailable { reason, fault })) => {
-                report(env, Outcome::Failure, Some(format!("{}-{code}", name.kind.name()))).await;
+                report(env.trail, Outcome::Failure, Some(format!("{}-{code}", name.kind.name()))).await;
                 *slot.fault.borrow_mut() = Some(fault.clone());
                 Err(Unavailable { reason: format!("{}: {reason}", name.url), fault })
             }
@@ -597,6 +597,6 @@ fn fresh_seconds(headers: &http::HeaderMap) -> u64 {
 
 /// An outage is reported even while the old document hides it. Nothing depends on the report: the token that
 /// led here is judged by what there is, and a failing sink must not turn an outage into a refusal.
-async fn report(env: &EntraWorld<'_>, outcome: Outcome, reason: Option<String>) {
-    let _ = env.trail.record(AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome) }).await;
+async fn report(trail: &Trail<'_>, outcome: Outcome, reason: Option<String>) {
+    let _ = trail.record(AuditEvent { reason, ..AuditEvent::new("signing-keys.refresh", outcome) }).await;
 }

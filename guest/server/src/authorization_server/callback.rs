@@ -141,7 +141,7 @@ async fn give(
         return authorize::show(env, pending.clone(), client, &browser).await;
     }
     if leg.step_up.is_none()
-        && let Some(claims) = claims::wanted(&env.entra, &owner).await?
+        && let Some(claims) = claims::wanted(&env.entra.records, &owner).await?
     {
         let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
         return step_up(env, leg, &browser, again).await;
@@ -175,7 +175,7 @@ async fn give(
         return Ok(authorize::unrecorded(env, pending));
     }
     if let Some(carried) = leg.request.claims() {
-        claims::satisfied(&env.entra, &signed_in, carried).await;
+        claims::satisfied(&env.entra.records, &signed_in, carried).await;
     }
     Ok(response)
 }
@@ -272,7 +272,7 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
         let description = "Another account came back than the one that had to sign in again. Start again.";
         return Err(FailedSignIn::new("access_denied", description, "other-account").into());
     }
-    let tokens = EntraTokens { membership: Membership::of(&env.entra, &validated), ..set.into() };
+    let tokens = EntraTokens { membership: Membership::of(env.entra.clock, &validated), ..set.into() };
     Ok(SignedIn { owner, tokens, username: validated.preferred_username().map(str::to_owned) })
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn of(env: &ServerWorld<'_>, resource: &str) -> Vec<Offered> {
 async fn of_server(env: &ServerWorld<'_>, server: &ServerSettings) -> Vec<Offered> {
     let settings: &HttpSettings = env.site.settings;
     let listed = match server.kind {
-        ServerKind::Tools => env.provided.list(&server.name, env.correlation_id()).await.ok(),
+        ServerKind::Tools => env.provided.list(&server.name, env.entra.trail).await.ok(),
         ServerKind::Upstream => return of_upstream(settings, server),
     };
     let Some(tools) = listed else { return vec![whole(server)] };

@@ -308,7 +308,7 @@ async fn refresh(
         return Err(refused("invalid_target", "Name one resource."));
     }
     let token = Secret::from(token);
-    if let Some(owner) = lifecycle::given_to(&env.entra, &token, &client.client_id).await? {
+    if let Some(owner) = lifecycle::given_to(&env.entra.records, &token, &client.client_id).await? {
         count_public(env, client, &owner).await?;
     }
     let refreshed = refresh::refresh(&env.entra, &token, &client.client_id, scopes.as_deref(), resource).await;

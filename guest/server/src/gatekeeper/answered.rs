@@ -62,7 +62,7 @@ pub fn answered<'f>(
                 // The client keeps what it has.
                 Some(presented) if presented.id == *id => Some(presented.sealed.clone()),
                 _ => match handle.identity() {
-                    Some(who) => session_id::seal(&env.entra, &server.name, who, &handle.caller, id)
+                    Some(who) => session_id::seal(&env.entra.records, &server.name, who, &handle.caller, id)
                         .await
                         .map_err(|_| failed(503, "The session of the server behind cannot be kept now"))?,
                     None => None,

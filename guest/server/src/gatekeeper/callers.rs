@@ -7,13 +7,14 @@ use caller::session::{self, Session, SessionError};
 use caller::{BearerCaller, Caller, CallerReference, SessionCaller};
 use entra::EntraWorld;
 use entra::token::TokenError;
+use world::Trail;
 use world::provided_tools::ToolCaller;
 
 /// What a server or a tool behind may learn of a caller. Of the person at this machine, who need not have signed in, it is
 /// the correlation id only.
-pub fn tool_caller(entra: &EntraWorld<'_>, caller: &dyn Caller) -> ToolCaller {
+pub fn tool_caller(trail: &Trail<'_>, caller: &dyn Caller) -> ToolCaller {
     let text = str::to_owned;
-    let correlation_id = entra.trail.id().to_owned();
+    let correlation_id = trail.id().to_owned();
     match caller.facts() {
         Some(Facts { identity, kind, agent, scopes, .. }) => ToolCaller {
             tenant_id: text(identity.tenant_id),

@@ -4,8 +4,9 @@
 use base::settings::Settings;
 use caller::NoToken;
 use caller::local::{SignInError, accounts};
+use entra::AcquireError;
 use entra::graph::GraphError;
-use entra::{AcquireError, EntraWorld};
+use world::Clock;
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
 
 /// The combination of the server's permissions that is wanted, as the settings have it: the order of permissions has no
@@ -32,11 +33,11 @@ pub(super) fn error(category: Category, code: &str, message: &str) -> Delegation
 }
 
 /// What the host is told of a token that there is not.
-pub(super) fn no_token(env: &EntraWorld<'_>, from: &NoToken) -> DelegationError {
+pub(super) fn no_token(clock: &dyn Clock, from: &NoToken) -> DelegationError {
     match from {
-        NoToken::Acquire(failed) => of_acquire(failed, env.clock.now()),
-        NoToken::SignIn(failed) => of_sign_in(failed, env.clock.now()),
-        NoToken::Unavailable(GraphError::NoToken(failed)) => of_acquire(failed, env.clock.now()),
+        NoToken::Acquire(failed) => of_acquire(failed, clock.now()),
+        NoToken::SignIn(failed) => of_sign_in(failed, clock.now()),
+        NoToken::Unavailable(GraphError::NoToken(failed)) => of_acquire(failed, clock.now()),
         NoToken::Unavailable(too_many @ GraphError::TooMany(wait)) => DelegationError {
             retry_after: Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
             ..error(Category::Unavailable, DelegationError::TOO_MANY, &sentence(&too_many.to_string()))
@@ -116,7 +117,7 @@ mod tests {
         ] {
             let world = world::testing::World::default();
             let env = entra::testing::EntraWorlds::entra_remote(&world);
-            let error = no_token(&env, &NoToken::SignIn(failed.clone()));
+            let error = no_token(env.clock, &NoToken::SignIn(failed.clone()));
             assert_eq!((error.category, error.code.as_str()), (category, failed.reason().as_str()));
             assert_eq!(error, of_sign_in(&failed, env.clock.now()));
             assert!(error.message.ends_with('.'), "{}", error.message);
@@ -128,7 +129,7 @@ mod tests {
         let world = world::testing::World::default();
         let env = entra::testing::EntraWorlds::entra_remote(&world);
         let too_many = NoToken::Unavailable(GraphError::TooMany(std::time::Duration::from_secs(9)));
-        let error = no_token(&env, &too_many);
+        let error = no_token(env.clock, &too_many);
         assert_eq!((error.category, error.code.as_str()), (Category::Unavailable, DelegationError::TOO_MANY));
         assert_eq!(error.retry_after, Some(9));
     }

@@ -74,7 +74,7 @@ pub async fn told_of(
     server: &ServerSettings,
     caller: &dyn Caller,
 ) -> Result<ToolCaller, IdentityError> {
-    let told = tool_caller(&env.entra, caller);
+    let told = tool_caller(env.entra.trail, caller);
     let has_roles = match &server.identity {
         ServerIdentity::None | ServerIdentity::Token { .. } => false,
         ServerIdentity::EasyAuth | ServerIdentity::Assertion { .. } => true,

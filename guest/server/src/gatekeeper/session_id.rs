@@ -6,10 +6,9 @@
 
 use base::Identity;
 use caller::CallerReference;
-use entra::EntraWorld;
 use http::{HeaderMap, HeaderName};
 use world::StoreError;
-use world::records::{Partition, Sealed};
+use world::records::{Partition, Records, Sealed};
 
 use super::handle::PresentedSession;
 
@@ -36,7 +35,7 @@ pub(super) enum Presented {
 
 /// The caller's own session that a request names.
 pub(super) async fn presented(
-    entra: &EntraWorld<'_>,
+    records: &Records<'_>,
     server: &str,
     who: Identity<'_>,
     caller: &CallerReference,
@@ -49,13 +48,13 @@ pub(super) async fn presented(
         (Some(sealed), None) => sealed,
     };
     let Ok(sealed) = sealed.to_str() else { return Ok(Presented::Unknown) };
-    let id = entra.records.open(&IDS, &bound(server, who, caller), sealed).await?;
+    let id = records.open(&IDS, &bound(server, who, caller), sealed).await?;
     Ok(id.map_or(Presented::Unknown, |id| Presented::Own(PresentedSession { sealed: sealed.to_owned(), id })))
 }
 
 /// Seals the id of a server behind for this caller. `None` for what is no id: it has to be visible ASCII.
 pub(super) async fn seal(
-    entra: &EntraWorld<'_>,
+    records: &Records<'_>,
     server: &str,
     who: Identity<'_>,
     caller: &CallerReference,
@@ -64,7 +63,7 @@ pub(super) async fn seal(
     if !(1..=MAX_LENGTH).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(None);
     }
-    entra.records.seal(&IDS, &bound(server, who, caller), &id.to_owned()).await.map(Some)
+    records.seal(&IDS, &bound(server, who, caller), &id.to_owned()).await.map(Some)
 }
 
 /// The purpose, and which server and caller a text is for. A token of Entra ID lives for an hour only, so a caller with
@@ -110,10 +109,10 @@ mod tests {
     #[test]
     fn a_session_id_is_of_use_to_the_caller_that_it_was_given_to() {
         let env = World::default().remote().entra;
-        let sealed = run(seal(&env, "crm", ALICE, &of_session("one"), "id-1")).unwrap().unwrap();
+        let sealed = run(seal(&env.records, "crm", ALICE, &of_session("one"), "id-1")).unwrap().unwrap();
         assert!(!sealed.contains("id-1"));
         let open = |server: &str, who, caller: &CallerReference, text: &str| {
-            run(presented(&env, server, who, caller, &headers(&[text]))).unwrap()
+            run(presented(&env.records, server, who, caller, &headers(&[text]))).unwrap()
         };
         let own = Presented::Own(PresentedSession { sealed: sealed.clone(), id: "id-1".to_owned() });
         assert_eq!(open("crm", ALICE, &of_session("one"), &sealed), own);
@@ -133,8 +132,8 @@ mod tests {
     #[test]
     fn a_session_id_that_this_server_has_not_sealed_is_unknown() {
         let env = World::default().remote().entra;
-        let sealed = run(seal(&env, "crm", ALICE, &of_token(), "id-1")).unwrap().unwrap();
-        let open = |ids: &[&str]| run(presented(&env, "crm", ALICE, &of_token(), &headers(ids))).unwrap();
+        let sealed = run(seal(&env.records, "crm", ALICE, &of_token(), "id-1")).unwrap().unwrap();
+        let open = |ids: &[&str]| run(presented(&env.records, "crm", ALICE, &of_token(), &headers(ids))).unwrap();
         let bytes = from_base64url(&sealed).unwrap();
         for at in 0..bytes.len() {
             let mut altered = bytes.clone();
@@ -151,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_no_session_id_is_not_sealed() {
         let env = World::default().remote().entra;
-        let sealed = |id: &str| run(seal(&env, "crm", ALICE, &of_token(), id)).unwrap();
+        let sealed = |id: &str| run(seal(&env.records, "crm", ALICE, &of_token(), id)).unwrap();
         assert!(sealed(&"x".repeat(MAX_LENGTH)).is_some());
         for id in ["", "a b", "a\r\nb", "ü", "\u{7f}", &"x".repeat(MAX_LENGTH + 1)] {
             assert_eq!(sealed(id), None, "{id:?}");

@@ -41,7 +41,7 @@ pub fn delegated_token<'f>(
         }
         let challenge = challenge.map(of_api);
         let token = caller.delegated(&permissions.join(" "), challenge.as_ref()).await;
-        token.map_err(|error| no_token(entra, &error))
+        token.map_err(|error| no_token(entra.clock, &error))
     })
 }
 

@@ -77,11 +77,11 @@ async fn provider<'a>(peer: &Peer<'a>) -> Result<Box<dyn ToolProvider + 'a>, Rpc
         Peer::Local(env) => env.provided,
         Peer::Remote(env, _) => env.provided,
     };
-    let id = env.trail.id();
-    match Provided::load(world, servers(peer), id).await {
+    match Provided::load(world, servers(peer), env.trail).await {
         Ok(provided) => Ok(Box::new(provided)),
         // The operator was told why.
         Err(_) => {
+            let id = env.trail.id();
             let text = format!("the tools of this server cannot be listed now (correlation id {id})");
             Err(RpcError::new(INTERNAL_ERROR, text))
         }

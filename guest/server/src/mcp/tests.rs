@@ -367,7 +367,7 @@ fn declining_a_sign_in_leaves_it_to_another_call_that_has_taken_it_over() {
         panic!()
     };
     assert_eq!(declined(&env, &state)["isError"], true);
-    assert!(run(SignInAttempt::load(&env.person.entra, &attempt.id)).unwrap().is_some());
+    assert!(run(SignInAttempt::load(&env.person.entra.records, &attempt.id)).unwrap().is_some());
 }
 
 #[test]
@@ -382,10 +382,10 @@ fn a_client_that_comes_back_to_a_lost_sign_in_is_asked_again_if_the_session_has_
         object_id: "o".to_owned(),
     };
     let ended = TokenSet { access_token: "access".into(), expires_at: 0, refresh_token: None, id_token: None };
-    run(accounts::save(&env.person.entra, &account, &[profile_scope(&env.person.entra)], ended)).unwrap();
+    run(accounts::save(&env.person.entra, &account, &[profile_scope(env.person.entra.settings)], ended)).unwrap();
     let state = deferred(&world, &env);
-    let lost = run(attempt::current(&env.person.entra)).unwrap().unwrap().attempt;
-    run(SignInAttempt::take(&env.person.entra, &lost)).unwrap();
+    let lost = run(attempt::current(&env.person.entra.records)).unwrap().unwrap().attempt;
+    run(SignInAttempt::take(&env.person.entra.records, &lost)).unwrap();
     let params = json!({
         "name": "GetUserDetailsFromGraph",
         "requestState": state,

@@ -72,7 +72,7 @@ impl<'a> ToolContext<'a> {
             (Some(facts), Some(_)) if facts.kind == PrincipalKind::App => {
                 Whose::App(AppTokens { env: self.env, tenant: facts.identity.tenant_id })
             }
-            _ => Whose::User(Delegated::new(self.env, self.caller, permission.delegated)),
+            _ => Whose::User(Delegated::new(self.env.settings, self.caller, permission.delegated)),
         };
         Ok(ToolTokens { whose, bounds: self.bounds })
     }

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use async_trait::async_trait;
 use base::policy::{Denial, Target, TargetKind};
 use base::principal::PrincipalKind;
-use base::settings::ServerSettings;
+use base::settings::{ServerSettings, Settings};
 use caller::PersonCaller;
 use caller::local::{Account, SignInError};
-use entra::EntraWorld;
 use entra::graph::profile::profile_scope;
 use rmcp::model::Tool as Description;
+use world::Trail;
 use world::provided_tools::{ProviderError, ToolCall, ToolCaller};
 
 use super::error::ToolError;
@@ -33,14 +33,14 @@ impl<'a> Provided<'a> {
     pub(crate) async fn load(
         world: ProvidedWorld<'a>,
         servers: impl Iterator<Item = &'a ServerSettings>,
-        correlation_id: &str,
+        trail: &Trail<'_>,
     ) -> Result<Self, NoList> {
         let mut loaded = Self { world, servers: Vec::new() };
         for server in servers {
-            let tools = world.list(&server.name, correlation_id).await?;
+            let tools = world.list(&server.name, trail).await?;
             if let Some(twice) = tools.iter().find(|tool| loaded.named(&tool.name).is_some()) {
                 let ambiguous = NoList::Ambiguous(twice.name.to_string());
-                world.note(&server.name, &ambiguous, correlation_id);
+                world.note(&server.name, &ambiguous, trail);
                 return Err(ambiguous);
             }
             loaded.servers.push((server, tools));
@@ -63,14 +63,14 @@ impl<'a> Provided<'a> {
         let (caller, handle) = match calling {
             Calling::Person(env, caller) => {
                 let entra = &env.person.entra;
-                let account = signed_in(entra, server, caller).await?;
+                let account = signed_in(entra.settings, server, caller).await?;
                 let handle = local::seal(entra, &server.name, &account).await;
-                (person(entra, account), handle?)
+                (person(entra.trail, account), handle?)
             }
             Calling::Client(env, caller) => {
                 let of = HandleContent::of_tool(&server.name, name);
                 let handle = handle::make(&env.entra, caller, &of).await?;
-                (tool_caller(&env.entra, caller), handle)
+                (tool_caller(env.entra.trail, caller), handle)
             }
         };
         let call = ToolCall {
@@ -85,13 +85,13 @@ impl<'a> Provided<'a> {
             Err(error) => Err(answer::within_bound(error).into()),
         };
         if let Err(error) = &answer {
-            self.note(calling.entra(), &server.name, name, error);
+            self.note(calling.entra().trail, &server.name, name, error);
         }
         answer
     }
 
     /// Tells the operator what the caller is not told.
-    fn note(&self, env: &EntraWorld<'_>, server: &str, tool: &str, error: &ToolError) {
+    fn note(&self, trail: &Trail<'_>, server: &str, tool: &str, error: &ToolError) {
         let why = match error {
             // The tool or the delegation says it to the caller.
             ToolError::Provided(
@@ -99,7 +99,7 @@ impl<'a> Provided<'a> {
             ) => return,
             error => error.to_string(),
         };
-        let (why, id) = (for_log(&why), env.trail.id());
+        let (why, id) = (for_log(&why), trail.id());
         self.world.log.note(&format!("a call of {tool} of {server} has no answer: {why} (correlation id {id})"));
     }
 }
@@ -139,17 +139,17 @@ fn tool<'a>(server: &'a str, name: &'a str) -> Target<'a> {
 /// The account of the person at this machine, who signs in if needed: with the first permission of the server, so that the
 /// tool's own requests find a token, or with that for the profile where it has none.
 async fn signed_in(
-    env: &EntraWorld<'_>,
+    settings: &Settings,
     server: &ServerSettings,
     caller: &PersonCaller<'_>,
 ) -> Result<Account, SignInError> {
     let permissions = server.permissions.first().filter(|permissions| !permissions.is_empty());
-    let permissions = permissions.cloned().unwrap_or_else(|| vec![profile_scope(env)]);
+    let permissions = permissions.cloned().unwrap_or_else(|| vec![profile_scope(settings)]);
     Ok(caller.acquire(&permissions, None).await?.account)
 }
 
 /// The person at this machine, as a tool learns of them.
-fn person(env: &EntraWorld<'_>, account: Account) -> ToolCaller {
+fn person(trail: &Trail<'_>, account: Account) -> ToolCaller {
     ToolCaller {
         tenant_id: account.tenant_id,
         object_id: account.object_id,
@@ -158,6 +158,6 @@ fn person(env: &EntraWorld<'_>, account: Account) -> ToolCaller {
         agent: false,
         scopes: Vec::new(),
         roles: Vec::new(),
-        correlation_id: env.trail.id().to_owned(),
+        correlation_id: trail.id().to_owned(),
     }
 }

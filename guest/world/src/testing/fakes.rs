@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use base::Secret;
 use base::audit::AuditEvent;
 
-use super::{World, settings};
+use super::World;
 use crate::capabilities::*;
 use crate::http_error::HttpError;
-use crate::records::{Keep, Records};
 use crate::store::{Store, StoreError};
 
 #[async_trait(?Send)]
@@ -227,26 +226,5 @@ impl Audit for World {
 impl Log for World {
     fn note(&self, line: &str) {
         self.0.notes.borrow_mut().push(line.to_owned());
-    }
-}
-
-impl Ask for World {
-    fn http(&self) -> &dyn Http {
-        self
-    }
-
-    fn clock(&self) -> &dyn Clock {
-        self
-    }
-}
-
-impl Keep for World {
-    /// Those of the default settings.
-    fn records(&self) -> Records<'_> {
-        World::records(self, &settings())
-    }
-
-    fn random(&self) -> &dyn Random {
-        self
     }
 }

@@ -53,7 +53,7 @@ impl Machine {
     }
 
     fn is_nobody_signed_in(&self) -> bool {
-        run(accounts::list(&self.person.entra)).unwrap().is_empty()
+        run(accounts::list(&self.person.entra.records)).unwrap().is_empty()
     }
 
     fn reasons(&self) -> Vec<String> {

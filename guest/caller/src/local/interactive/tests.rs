@@ -74,7 +74,7 @@ fn a_poll_that_entra_answers_slowly_is_no_sign_of_death() {
 fn tokens_that_have_come_are_kept_even_if_another_call_has_taken_over() {
     let (account, world, took_over) = slow_poll(Duration::from_secs(120));
     assert!(took_over, "two minutes without a sign of life");
-    assert_eq!(run(accounts::list(&world.entra())).unwrap(), [account.unwrap()]);
+    assert_eq!(run(accounts::list(&world.entra().records)).unwrap(), [account.unwrap()]);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn left_behind(authority: &FakeAuthority) -> SignInAttempt {
     authority.world.can_listen();
     let listener = authority.world.listen().unwrap().detach(attempt::BROWSER_LIFETIME);
     assert!(matches!(run(attempt::take_turn(env, "other")), Ok(SignInTurn::Lead)));
-    let request = AuthorizationRequest::new(env, "http://localhost:49152".to_owned(), Vec::new(), None);
+    let request = AuthorizationRequest::new(env.random, "http://localhost:49152".to_owned(), Vec::new(), None);
     let attempt = SignInAttempt {
         id: "left".to_owned(),
         instruction: Instruction { url: "https://left.behind.example".to_owned(), user_code: None },
@@ -261,8 +261,8 @@ fn left_behind(authority: &FakeAuthority) -> SignInAttempt {
         scopes: Vec::new(),
         expires_at: env.clock.now() + 600,
     };
-    run(attempt.save(env)).unwrap();
-    assert!(run(attempt::as_leader(env, "other", |current| current.attempt = "left".to_owned())).unwrap());
+    run(attempt.save(&env.records)).unwrap();
+    assert!(run(attempt::as_leader(&env.records, "other", |current| current.attempt = "left".to_owned())).unwrap());
     attempt
 }
 

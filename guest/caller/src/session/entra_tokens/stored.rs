@@ -9,7 +9,7 @@ use entra::EntraWorld;
 use entra::oauth::TokenSet;
 use serde::{Deserialize, Serialize};
 use world::StoreError;
-use world::records::{Namespace, Partition, Ttl};
+use world::records::{Namespace, Partition, Records, Ttl};
 
 use crate::session::Membership;
 use crate::session::record::{IDLE_SECONDS, LIFETIME_SECONDS};
@@ -80,6 +80,6 @@ pub(in crate::session) async fn keep(env: &EntraWorld<'_>, id: &str, tokens: &En
 }
 
 /// Forgets the tokens of a session.
-pub(in crate::session) async fn forget(env: &EntraWorld<'_>, id: &str) -> Result<(), StoreError> {
-    env.records.delete(&TOKENS, id).await
+pub(in crate::session) async fn forget(records: &Records<'_>, id: &str) -> Result<(), StoreError> {
+    records.delete(&TOKENS, id).await
 }

@@ -171,7 +171,7 @@ fn the_url_to_sign_in_at_has_the_challenge_and_not_the_verifier() {
 #[test]
 fn a_new_request_is_never_like_another() {
     let env = World::default().entra();
-    let new = || AuthorizationRequest::new(&env, REDIRECT.to_owned(), scopes(), None);
+    let new = || AuthorizationRequest::new(env.random, REDIRECT.to_owned(), scopes(), None);
     let challenge = |request: &AuthorizationRequest| {
         let url = url::Url::parse(&request.url(&env, Prompt::default()).unwrap()).unwrap();
         url.query_pairs().find(|(name, _)| name == "code_challenge").unwrap().1.into_owned()

@@ -199,7 +199,7 @@ fn an_assertion_says_which_caller_asks_which_server_for_what() {
 fn a_server_learns_that_an_agent_calls() {
     let env = World::default().remote();
     let agent = TestCaller::user().agent();
-    let caller = crate::gatekeeper::callers::tool_caller(&env.entra, &agent);
+    let caller = crate::gatekeeper::callers::tool_caller(env.entra.trail, &agent);
     let headers = told_as(&env, assertion(), &caller, &agent).unwrap();
     let (_, claims) = verified(headers[ASSERTION].to_str().unwrap(), &published(&env)).unwrap();
     assert_eq!((&claims["idtyp"], &claims["agent"]), (&json!("user"), &json!(true)));

@@ -121,7 +121,7 @@ fn a_handle_of_an_account_that_has_signed_out_needs_the_person() {
     let world = World::default();
     let person = signed_in(&world);
     let handle = handle(&person, "mail", "alice");
-    run(accounts::remove(&person.entra, "alice.t")).unwrap();
+    run(accounts::remove(&person.entra.records, "alice.t")).unwrap();
     let error = token(&person, &handle, &[MAIL, CALENDAR]).unwrap_err();
     assert_eq!(error.category, DelegationErrorCategory::NeedsPerson, "{error:?}");
 }
@@ -177,7 +177,7 @@ fn a_missing_consent_needs_the_person_and_ends_no_session() {
     // No browser can be opened here.
     let error = token(&person, &handle, &[ORDERS]).unwrap_err();
     assert_eq!((error.category, error.code.as_str()), (DelegationErrorCategory::NeedsPerson, "no-browser"));
-    let tokens = run(accounts::tokens(&person.entra, "alice.t")).unwrap();
+    let tokens = run(accounts::tokens(&person.entra.records, "alice.t")).unwrap();
     assert!(tokens.refresh_token.is_some(), "the session is good for all other permissions");
     assert_eq!(token(&person, &handle, &[MAIL, CALENDAR]), Ok("mail of alice".to_owned()));
 }
@@ -195,7 +195,7 @@ fn what_one_api_wants_of_the_person_ends_no_sign_in() {
         // No browser can be opened here.
         let error = token(&person, &handle, &[ORDERS]).unwrap_err();
         assert_eq!((error.category, error.code.as_str()), (DelegationErrorCategory::NeedsPerson, "no-browser"));
-        let tokens = run(accounts::tokens(&person.entra, "alice.t")).unwrap();
+        let tokens = run(accounts::tokens(&person.entra.records, "alice.t")).unwrap();
         assert_eq!(tokens.refresh_token.is_some(), stays);
     }
 }

@@ -80,10 +80,10 @@ fn the_person_of_a_session_signs_in_once_more_with_the_context_and_the_session_g
     lab.grant(lab.call(&lab.alice, "list"));
     let owner =
         Owner { client_id: "client".to_owned(), tenant_id: TENANT.to_owned(), object_id: "alice-object".to_owned() };
-    let wanted = run(caller::session::claims::wanted(&lab.env.entra, &owner)).unwrap();
+    let wanted = run(caller::session::claims::wanted(&lab.env.entra.records, &owner)).unwrap();
     assert_eq!(wanted.as_deref(), Some(r#"{"id_token":{"acrs":{"essential":true,"value":"c1"}}}"#));
     let bob = Owner { object_id: "bob-object".to_owned(), ..owner };
-    assert_eq!(run(caller::session::claims::wanted(&lab.env.entra, &bob)), Ok(None), "of no other person");
+    assert_eq!(run(caller::session::claims::wanted(&lab.env.entra.records, &bob)), Ok(None), "of no other person");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_session_signs_in_once_more_with_the_claims_or_anew_if_it_has_ended() {
     }
     let owner =
         Owner { client_id: "client".to_owned(), tenant_id: TENANT.to_owned(), object_id: "alice-object".to_owned() };
-    let wanted = run(caller::session::claims::wanted(&lab.env.entra, &owner)).unwrap();
+    let wanted = run(caller::session::claims::wanted(&lab.env.entra.records, &owner)).unwrap();
     assert_eq!(wanted.as_deref(), Some(WANTED), "the next sign-in brings them");
 }
 

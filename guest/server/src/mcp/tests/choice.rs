@@ -20,7 +20,7 @@ fn sign_in(env: &LocalWorld<'_>, name: &str) {
     };
     let expires_at = env.clock.now() + 3_600;
     let tokens = TokenSet { access_token: name.into(), expires_at, refresh_token: None, id_token: None };
-    run(accounts::save(env, &account, &[profile_scope(env)], tokens)).unwrap();
+    run(accounts::save(env, &account, &[profile_scope(env.settings)], tokens)).unwrap();
 }
 
 /// Two accounts, and Graph that answers with the token that it is asked with.

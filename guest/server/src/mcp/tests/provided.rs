@@ -433,7 +433,7 @@ fn a_session_signs_in_once_more_for_an_api_that_wants_it_and_anew_only_if_it_has
             assert_eq!(call(&Peer::Remote(&env, &caller), spoken, "read"), expected, "{code}");
         }
     }
-    let wanted = run(caller::session::claims::wanted(&env.entra, &session.owner())).unwrap();
+    let wanted = run(caller::session::claims::wanted(&env.entra.records, &session.owner())).unwrap();
     assert_eq!(wanted.as_deref(), Some(claims), "the next sign-in brings them");
 }
 

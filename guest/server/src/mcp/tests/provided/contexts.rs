@@ -40,6 +40,6 @@ fn a_session_whose_sign_in_satisfied_the_context_calls_for_ninety_minutes_and_th
     assert_eq!(text(&result(&peer, Spoken::Legacy, "send")), "done");
     world.advance(Duration::from_secs(1));
     assert_eq!(call(&peer, Spoken::Legacy, "send"), Reply::StepUp);
-    let wanted = run(caller::session::claims::wanted(&env.entra, &session.owner())).unwrap();
+    let wanted = run(caller::session::claims::wanted(&env.entra.records, &session.owner())).unwrap();
     assert_eq!(wanted.as_deref(), Some(r#"{"id_token":{"acrs":{"essential":true,"value":"c1"}}}"#));
 }
