@@ -49,7 +49,7 @@ impl Bearer {
 
 /// Why the caller is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefusedBearer {
     /// What the validator says.
     Token(TokenError),
     /// The token is bad, after too many other bad tokens from the same address, or of the same caller. Holds the time
@@ -70,7 +70,7 @@ pub async fn authenticate(
     limiter: &dyn RateLimiter,
     token: Secret<String>,
     required_scope: &str,
-) -> Result<Bearer, Refused> {
+) -> Result<Bearer, RefusedBearer> {
     let validated = validate_access_token_with(env, token.reveal(), &Requirements::default(), None).await;
     let validated = match validated {
         Ok(validated) => validated,
@@ -122,16 +122,16 @@ async fn refused(
     limiter: &dyn RateLimiter,
     error: TokenError,
     who: Option<Identity<'_>>,
-) -> Refused {
+) -> RefusedBearer {
     // An undecided validation refuses no caller. An expired genuine token always gets its usual answer: its client has
     // to renew it, whatever strangers at the same address send.
     if error.is_refusal()
         && let Err(after) = record_refusal(trail, limiter, error.reason(), who).await
         && !matches!(error, TokenError::Expired { .. })
     {
-        return Refused::TooMany(after);
+        return RefusedBearer::TooMany(after);
     }
-    Refused::Token(error)
+    RefusedBearer::Token(error)
 }
 
 /// Records that a token was refused; its principal only if that is proven. A record that cannot be written changes

@@ -10,7 +10,7 @@ use entra_mcp_guest_fuzz::Server;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use server::LocalWorld;
-use server::mcp::{self, Connection, Field, Fields, Peer, Reply};
+use server::mcp::{self, McpConnection, RepeatedField, RepeatedFields, Peer, Reply};
 use server::testing::{ServerWorlds as _, TestCaller};
 use world::testing::{World, json, run};
 
@@ -45,19 +45,19 @@ fuzz_target!(|text: &str| {
         let local = Peer::Local(&fakes.local);
         let caller = TestCaller::user();
         let remote = Peer::Remote(fakes.server.env(), &caller);
-        let mut connections = [Connection::default(), Connection::default()];
+        let mut connections = [McpConnection::default(), McpConnection::default()];
         for message in lines.take(MAX_MESSAGES) {
             for (peer, connection) in [local, remote].into_iter().zip(&mut connections) {
                 check(message, run(mcp::receive(&peer, connection, message.as_bytes())));
                 // What a connection remembers survives being kept elsewhere.
                 if let Some(state) = connection.changed() {
-                    *connection = Connection::restore(Some(&state));
+                    *connection = McpConnection::restore(Some(&state));
                 }
             }
-            let field = |text: &'static str| if text.is_empty() { Field::Absent } else { Field::Value(text) };
-            let version = if version.is_empty() { Field::Absent } else { Field::Value(version) };
+            let field = |text: &'static str| if text.is_empty() { RepeatedField::Absent } else { RepeatedField::Value(text) };
+            let version = if version.is_empty() { RepeatedField::Absent } else { RepeatedField::Value(version) };
             for (method, name) in [("", ""), ("tools/call", "getUserDetails")] {
-                let fields = Fields { version, method: field(method), name: field(name) };
+                let fields = RepeatedFields { version, method: field(method), name: field(name) };
                 check(message, run(mcp::handle_http(&remote, &fields, message.as_bytes())));
             }
         }

@@ -1,6 +1,6 @@
 //! The head of an answer of the tool: what of it a client gets, by the rules of `entra_mcp_boundary::answer`.
 
-use entra_mcp_boundary::answer::{Content, Head, Reads};
+use entra_mcp_boundary::answer::{AnswerContent, Head, Reads};
 
 use crate::fields::{self, Field};
 
@@ -14,7 +14,7 @@ pub struct Clean {
     /// `Mcp-Session-Id`.
     pub session_id: Option<String>,
     /// What the body is.
-    pub content: Content,
+    pub content: AnswerContent,
 }
 
 /// Looks at the head of an answer. The error is for the operator.
@@ -61,7 +61,7 @@ mod tests {
         let clean = clean(200, &from, Reads::default()).unwrap();
         let names: Vec<_> = clean.fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["content-type", "mcp-protocol-version"]);
-        assert_eq!((clean.session_id.as_deref(), clean.content), (Some("abc"), Content::Json));
+        assert_eq!((clean.session_id.as_deref(), clean.content), (Some("abc"), AnswerContent::Json));
     }
 
     #[test]
@@ -71,7 +71,7 @@ mod tests {
         }
         let html = fields(&[("content-type", "text/html")]);
         assert!(clean(200, &html, Reads::default()).is_err());
-        assert_eq!(clean(502, &html, Reads::default()).unwrap().content, Content::Nothing);
+        assert_eq!(clean(502, &html, Reads::default()).unwrap().content, AnswerContent::Nothing);
         let twice = fields(&[("mcp-session-id", "a"), ("mcp-session-id", "b")]);
         assert!(clean(200, &twice, Reads::default()).is_err());
     }
@@ -82,6 +82,6 @@ mod tests {
         assert!(clean(200, &packed, Reads::default()).is_ok());
         assert!(clean(200, &packed, JUDGED).is_err());
         assert!(clean(200, &fields(&[("content-type", "text/plain")]), JUDGED).is_err());
-        assert_eq!(clean(202, &packed, JUDGED).unwrap().content, Content::Nothing);
+        assert_eq!(clean(202, &packed, JUDGED).unwrap().content, AnswerContent::Nothing);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What it cannot do is to look at the addresses of a host: only the host of the component knows them.
 
-use entra_mcp_boundary::destinations::{self as rules, GRAPH, Place, is_ambiguous, is_risky};
+use entra_mcp_boundary::destinations::{self as rules, GRAPH, UrlPlace, is_ambiguous, is_risky};
 
 /// Scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,13 +56,13 @@ impl Origin {
     }
 }
 
-fn parse(url: &str) -> Option<Place<Origin>> {
+fn parse(url: &str) -> Option<UrlPlace<Origin>> {
     let (scheme, rest) = url.split_once("://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if path.contains(['?', '#']) || is_ambiguous(path) {
         return None;
     }
-    Some(Place { origin: Origin::new(scheme, authority)?, path: path.trim_end_matches('/').to_owned() })
+    Some(UrlPlace { origin: Origin::new(scheme, authority)?, path: path.trim_end_matches('/').to_owned() })
 }
 
 /// Where requests may go, and with which permissions of the caller.
@@ -71,7 +71,7 @@ pub struct Destinations(rules::Destinations<Origin>);
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Target<'d> {
+pub struct RequestTarget<'d> {
     /// Scheme, host and port.
     pub origin: Origin,
     /// Path and query.
@@ -110,7 +110,7 @@ impl Destinations {
         scheme: &str,
         authority: &str,
         path_with_query: &str,
-    ) -> Result<Target<'_>, Refused> {
+    ) -> Result<RequestTarget<'_>, Refused> {
         if is_risky(method) {
             return Err(Refused::Method);
         }
@@ -125,14 +125,14 @@ impl Destinations {
             return Err(Refused::Unclear);
         }
         let origin = Origin::new(scheme, authority).ok_or(Refused::Unclear)?;
-        let found = self.0.find(Place { origin, path: path.to_owned() });
+        let found = self.0.find(UrlPlace { origin, path: path.to_owned() });
         let (destination, place) = found.map_err(|refused| match refused {
             rules::Refused::UnclearPath => Refused::Unclear,
             rules::Refused::NotListed { .. } => Refused::NotListed,
         })?;
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let path_with_query = format!("{}{query}", place.path);
-        Ok(Target { path_with_query, origin: place.origin, permissions: &destination.permissions })
+        Ok(RequestTarget { path_with_query, origin: place.origin, permissions: &destination.permissions })
     }
 }
 

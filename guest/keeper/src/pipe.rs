@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 
-use entra_mcp_boundary::answer::{Content, Reads};
+use entra_mcp_boundary::answer::{AnswerContent, Reads};
 use entra_mcp_boundary::event_ids::{Broken, Tagger};
-use entra_mcp_boundary::events::{Event, Part, Splitter, may_list};
+use entra_mcp_boundary::events::{ListEvent, StreamPart, Splitter, may_list};
 
 /// Most bytes of a message that is judged: what the contract allows.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -42,14 +42,14 @@ enum How {
 
 impl Pipe {
     /// For an answer that passes while it is written. One message that is judged does not: see [`judged`].
-    pub fn new(content: Content, reads: Reads, event_key: &[u8]) -> Self {
+    pub fn new(content: AnswerContent, reads: Reads, event_key: &[u8]) -> Self {
         let how = match content {
-            Content::Events if reads.judged => How::JudgeEvents(Splitter::default()),
-            Content::Events if reads.noted => How::NoteEvents(Some(Splitter::default())),
-            Content::Json if reads.noted => How::NoteMessage { seen: Some(Vec::new()), last: None },
+            AnswerContent::Events if reads.judged => How::JudgeEvents(Splitter::default()),
+            AnswerContent::Events if reads.noted => How::NoteEvents(Some(Splitter::default())),
+            AnswerContent::Json if reads.noted => How::NoteMessage { seen: Some(Vec::new()), last: None },
             _ => How::Pass,
         };
-        let tagger = (content == Content::Events && reads.tied).then(|| Tagger::new(event_key));
+        let tagger = (content == AnswerContent::Events && reads.tied).then(|| Tagger::new(event_key));
         Self { how, tagger }
     }
 
@@ -158,20 +158,20 @@ fn hands_out(text: &[u8]) -> bool {
     NAMES.iter().any(|name| text.windows(name.len()).any(|part| part == *name))
 }
 
-fn note(part: &Part, judge: Judge<'_>) {
-    if let Part::Event(raw) = part
+fn note(part: &StreamPart, judge: Judge<'_>) {
+    if let StreamPart::Event(raw) = part
         && hands_out(raw)
-        && let Some(data) = Event::read(raw).data
+        && let Some(data) = ListEvent::read(raw).data
     {
         judge(&data);
     }
 }
 
-fn judge_part(part: Part, judge: Judge<'_>, written: &mut Vec<u8>) {
+fn judge_part(part: StreamPart, judge: Judge<'_>, written: &mut Vec<u8>) {
     match part {
-        Part::Filler(bytes) if may_list(&bytes) => {}
-        Part::Event(bytes) if may_list(&bytes) => {
-            let event = Event::read(&bytes);
+        StreamPart::Filler(bytes) if may_list(&bytes) => {}
+        StreamPart::Event(bytes) if may_list(&bytes) => {
+            let event = ListEvent::read(&bytes);
             let judged = match &event.data {
                 None => None,
                 Some(data) if !may_list(data.as_bytes()) => Some(Cow::Owned(data.clone())),
@@ -179,7 +179,7 @@ fn judge_part(part: Part, judge: Judge<'_>, written: &mut Vec<u8>) {
             };
             written.append(&mut event.write(judged));
         }
-        Part::Filler(bytes) | Part::Event(bytes) => written.extend_from_slice(&bytes),
+        StreamPart::Filler(bytes) | StreamPart::Event(bytes) => written.extend_from_slice(&bytes),
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
 
     const KEY: [u8; 32] = [7; 32];
 
-    fn run(content: Content, reads: Reads, stream: &[u8], size: usize) -> (String, Vec<String>) {
+    fn run(content: AnswerContent, reads: Reads, stream: &[u8], size: usize) -> (String, Vec<String>) {
         let shown = RefCell::new(Vec::new());
         let judge = |message: &str| {
             shown.borrow_mut().push(message.to_owned());
@@ -212,16 +212,16 @@ mod tests {
         let reads = Reads { noted: true, ..Reads::default() };
         let message = br#"{"result":{"taskId":"1"}}"#;
         for size in [1, 5, 1000] {
-            let (written, shown) = run(Content::Json, reads, message, size);
+            let (written, shown) = run(AnswerContent::Json, reads, message, size);
             assert_eq!(
                 (written.as_bytes(), shown),
                 (&message[..], vec![String::from_utf8_lossy(message).into_owned()])
             );
         }
-        let mut pipe = Pipe::new(Content::Json, reads, &[]);
+        let mut pipe = Pipe::new(AnswerContent::Json, reads, &[]);
         let never = |_: &str| -> String { panic!("it is not complete") };
         assert_eq!(pipe.feed(message, &never).unwrap(), message[..message.len() - 1]);
-        assert_eq!(run(Content::Json, reads, b"{}", 1), ("{}".to_owned(), vec![]));
+        assert_eq!(run(AnswerContent::Json, reads, b"{}", 1), ("{}".to_owned(), vec![]));
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let reads = Reads { judged: true, noted: true, tied: true };
         let stream = b": hello\n\ndata: {\"tools\":[]}\n\nid: event-1\ndata: {}\n\n";
         for size in [1, 7, 1000] {
-            let (written, shown) = run(Content::Events, reads, stream, size);
+            let (written, shown) = run(AnswerContent::Events, reads, stream, size);
             let expected = ": hello\n\ndata: judged\n\nid: gLJF-by1AkDWlQazjk28tQ.event-1\ndata: {}\n\n";
             assert_eq!((written.as_str(), shown), (expected, vec!["{\"tools\":[]}".to_owned()]), "{size}");
         }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn events_pass_at_once_unless_they_are_judged() {
         let judge = |_: &str| "shown".to_owned();
-        let mut pipe = Pipe::new(Content::Events, Reads { noted: true, ..Reads::default() }, &[]);
+        let mut pipe = Pipe::new(AnswerContent::Events, Reads { noted: true, ..Reads::default() }, &[]);
         assert_eq!(pipe.feed(b"data: {\"taskId\"", &judge).unwrap(), b"data: {\"taskId\"");
         assert_eq!(judged(b"\xef\xbb\xbf{}", &judge), b"shown");
     }

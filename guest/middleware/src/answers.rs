@@ -10,7 +10,7 @@ const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct WholeAnswer {
     /// HTTP status.
     pub status: u16,
     /// Header fields.
@@ -30,16 +30,16 @@ pub struct Refusal<'r> {
     pub text: &'r str,
 }
 
-fn answer(status: u16, fields: Vec<(&str, String)>, body: String) -> Answer {
+fn answer(status: u16, fields: Vec<(&str, String)>, body: String) -> WholeAnswer {
     let mut all: Vec<Field> = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
         .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
         .into();
     all.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value.into_bytes())));
-    Answer { status, fields: all, body }
+    WholeAnswer { status, fields: all, body }
 }
 
 /// The answer to a request for metadata. None: it is for the component behind.
-pub fn metadata(configuration: &Configuration, method: &str, path: &str) -> Option<Answer> {
+pub fn metadata(configuration: &Configuration, method: &str, path: &str) -> Option<WholeAnswer> {
     let path = path.split('?').next().unwrap_or_default();
     let about = path.strip_prefix(METADATA)?;
     if !(about.is_empty() || about == configuration.path) {
@@ -61,7 +61,7 @@ pub fn metadata(configuration: &Configuration, method: &str, path: &str) -> Opti
 }
 
 /// The answer to a request without a token that does.
-pub fn refused(configuration: &Configuration, refusal: Refusal<'_>) -> Answer {
+pub fn refused(configuration: &Configuration, refusal: Refusal<'_>) -> WholeAnswer {
     let Refusal { status, error, text } = refusal;
     let mut fields = vec![("content-type", "text/plain; charset=utf-8".to_owned())];
     if status == 401 || error.is_some() {
@@ -93,7 +93,7 @@ mod tests {
         read(&variables.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap()
     }
 
-    fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    fn field<'a>(answer: &'a WholeAnswer, name: &str) -> Option<&'a str> {
         let found = answer.fields.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| std::str::from_utf8(value).unwrap())
     }

@@ -17,7 +17,7 @@ use self::generated::wasi::http::handler;
 use self::generated::wasi::http::types::{ErrorCode, Fields, Method, Request, Response};
 use self::generated::{wit_future, wit_stream};
 use self::wasi::Wasi;
-use crate::answers::{self, Answer, Refusal};
+use crate::answers::{self, WholeAnswer, Refusal};
 use crate::identity;
 use crate::request::{self, Field};
 use crate::settings::{self, Configuration};
@@ -97,7 +97,7 @@ fn method(method: &Method) -> &'static str {
 }
 
 /// The fields that tell who calls, or the answer to a request that does not go on.
-async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Vec<Field>, Answer> {
+async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Vec<Field>, WholeAnswer> {
     let Some(token) = token else {
         return Err(answers::refused(configuration, Refusal { status: 401, error: None, text: NO_TOKEN }));
     };
@@ -132,7 +132,7 @@ async fn judged(configuration: &Configuration, token: Option<&str>) -> Result<Ve
         .map_err(|_| answers::refused(configuration, Refusal { status: 500, error: None, text: "internal error" }))
 }
 
-fn refused(configuration: &Configuration, error: &TokenError) -> Answer {
+fn refused(configuration: &Configuration, error: &TokenError) -> WholeAnswer {
     if !error.is_refusal() {
         let _ = writeln!(std::io::stderr(), "entra-mcp: a token cannot be judged: {}", error.reason());
     }
@@ -162,7 +162,7 @@ fn onward(request: Request, fields: &[Field], identity: Vec<Field>) -> Result<Re
 }
 
 /// An answer of this component.
-fn response(answer: Answer) -> Response {
+fn response(answer: WholeAnswer) -> Response {
     let fields = Fields::from_list(&answer.fields).unwrap_or_else(|_| Fields::new());
     let (mut writer, reader) = wit_stream::new();
     let (trailers, no_trailers) = wit_future::new(|| Ok(None));

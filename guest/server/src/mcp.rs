@@ -21,8 +21,8 @@ mod tests;
 
 pub use dispatch::{handle, not_set_up, on_connection, receive};
 pub use not_admitted::{NotAdmitted, not_admitted};
-pub use streamable_http::{Field, Fields, handle_http};
-pub use version::Connection;
+pub use streamable_http::{RepeatedField, RepeatedFields, handle_http};
+pub use version::McpConnection;
 
 use std::time::Duration;
 

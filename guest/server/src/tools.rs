@@ -19,7 +19,7 @@ pub use answer_fault::AnswerFault;
 pub use arguments::ArgumentError;
 pub use context::{Permission, ToolContext};
 pub use error::ToolError;
-pub use provider::{Admits, Answer, Arguments, Calling, Offer, OwnTools, ToolProvider};
+pub use provider::{Admits, ToolAnswer, CallArguments, Calling, Offer, OwnTools, ToolProvider};
 pub use tool::AnyTool;
 
 pub(crate) use graph_bounds::GraphBounds;

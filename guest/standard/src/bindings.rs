@@ -18,7 +18,7 @@ use crate::audit::{self, Attribute};
 use crate::folder::Files;
 use crate::limiter::{Counts, Rate};
 use crate::settings::wrapped::Destination;
-use crate::settings::{self, Configuration, Source};
+use crate::settings::{self, Configuration, ArtefactSecret};
 use crate::store::{FolderStore, StoreKey};
 
 mod denied;
@@ -130,10 +130,10 @@ fn instance() -> &'static Instance {
 }
 
 /// A secret in a variable or a file. The text of the error names the file.
-fn reveal(source: &Source) -> Result<Secret<String>, String> {
+fn reveal(source: &ArtefactSecret) -> Result<Secret<String>, String> {
     match source {
-        Source::Given(secret) => Ok(secret.clone()),
-        Source::File(path) => {
+        ArtefactSecret::Given(secret) => Ok(secret.clone()),
+        ArtefactSecret::File(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
             let secret = Secret::new(text);
             Ok(Secret::from(secret.reveal().trim_end_matches(['\r', '\n'])))

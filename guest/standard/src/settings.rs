@@ -120,7 +120,7 @@ pub enum SettingsError {
 
 /// A secret, or the file that it is in.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum ArtefactSecret {
     /// The secret itself.
     Given(Secret<String>),
     /// A file with nothing else in it.
@@ -134,9 +134,9 @@ pub struct Configuration {
     /// The folder of the records.
     pub folder: String,
     /// The key that seals them.
-    pub key: Source,
+    pub key: ArtefactSecret,
     /// How the component proves to Entra ID which application it is. A public client does not.
-    pub credential: Option<Source>,
+    pub credential: Option<ArtefactSecret>,
     /// How often operations may be done.
     pub rates: HashMap<String, Rate>,
 }
@@ -300,7 +300,7 @@ impl<'v> Variables<'v> {
     }
 
     /// The key that seals the records.
-    fn store_key(&self) -> Result<Source, SettingsError> {
+    fn store_key(&self) -> Result<ArtefactSecret, SettingsError> {
         self.secret((STORE_KEY, self.own(STORE_KEY)), (STORE_KEY_FILE, self.own(STORE_KEY_FILE)))
     }
 
@@ -390,10 +390,10 @@ impl<'v> Variables<'v> {
         &self,
         (given, secret): (&'static str, Option<&str>),
         (file, path): (&'static str, Option<&str>),
-    ) -> Result<Source, SettingsError> {
+    ) -> Result<ArtefactSecret, SettingsError> {
         match (secret, path) {
-            (Some(secret), None) => Ok(Source::Given(Secret::from(secret))),
-            (None, Some(path)) => Ok(Source::File(path.to_owned())),
+            (Some(secret), None) => Ok(ArtefactSecret::Given(Secret::from(secret))),
+            (None, Some(path)) => Ok(ArtefactSecret::File(path.to_owned())),
             (None, None) => Err(SettingsError::Missing(given)),
             (Some(_), Some(_)) => Err(SettingsError::Conflict(format!("{given} and {file} are set: keep one of them"))),
         }

@@ -41,7 +41,7 @@ use base::Secret;
 use base::encoding::{hex, same_secret};
 use world::{Clock, Random, Store, StoreError, sealing};
 
-use self::version::{Content, Place, Version};
+use self::version::{VersionContent, RecordPlace, WrittenVersion};
 use crate::folder::{Folder, FolderError};
 
 mod sweep;
@@ -90,10 +90,10 @@ enum Found {
 }
 
 struct Last {
-    place: Place,
+    place: RecordPlace,
     /// Versions before it, of which some may be removed.
     earlier: Vec<u64>,
-    version: Version,
+    version: WrittenVersion,
 }
 
 /// Where a record is, and whose it is.
@@ -169,7 +169,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
             let mut numbers: Vec<u64> = versions.iter().filter_map(|name| name.parse().ok()).collect();
             numbers.sort_unstable();
             let Some(number) = numbers.pop() else { return Err(StoreError::Unreadable) };
-            let place = Place { record: record.path.clone(), incarnation, number };
+            let place = RecordPlace { record: record.path.clone(), incarnation, number };
             let bytes = match self.folder.read(&place.file(), MAX_FILE_BYTES).await {
                 Ok(bytes) => bytes,
                 Err(FolderError::Missing) => continue,
@@ -181,7 +181,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
                 was_empty = Some(number);
                 continue;
             }
-            return Ok(Found::Last(Last { place, earlier: numbers, version: Version::read(&bytes) }));
+            return Ok(Found::Last(Last { place, earlier: numbers, version: WrittenVersion::read(&bytes) }));
         }
         Err(contended())
     }
@@ -189,9 +189,9 @@ impl<'w, F: Folder> FolderStore<'w, F> {
     /// The value of a version, if it has one that has not expired.
     fn value(&self, record: &Record<'_>, last: &Last) -> Result<Option<Secret<Vec<u8>>>, StoreError> {
         let (expires_at, sealed) = match &last.version.content {
-            Content::Value { expires_at, sealed } => (expires_at, sealed),
-            Content::Gone => return Ok(None),
-            Content::Damaged => return Err(StoreError::Unreadable),
+            VersionContent::Value { expires_at, sealed } => (expires_at, sealed),
+            VersionContent::Gone => return Ok(None),
+            VersionContent::Damaged => return Err(StoreError::Unreadable),
         };
         // The expiry is believed only after the seal has proved it.
         let value =
@@ -213,13 +213,13 @@ impl<'w, F: Folder> FolderStore<'w, F> {
         let expires_at = ttl.map(|ttl| now.saturating_add(ttl.as_secs()));
         let (place, checkpoint) = match found {
             Found::Nothing => {
-                let place = Place { record: record.path.clone(), incarnation: self.unique(), number: 1 };
+                let place = RecordPlace { record: record.path.clone(), incarnation: self.unique(), number: 1 };
                 (place, version::Checkpoint { number: 1, at: now })
             }
             Found::Last(last) => (last.place.next(), last.version.checkpoint_after(&last.place, now, PRUNE_AFTER)),
         };
         let sealed = version::seal(self.random, self.key, record.key, &place, expires_at, value)?;
-        let version = Version { checkpoint, content: Content::Value { expires_at, sealed } };
+        let version = WrittenVersion { checkpoint, content: VersionContent::Value { expires_at, sealed } };
         let durable = ttl.is_none();
         match found {
             Found::Nothing => self.begin(&place, &version, durable).await,
@@ -243,9 +243,9 @@ impl<'w, F: Folder> FolderStore<'w, F> {
     async fn end(&self, last: &Last, began: &Began) -> Result<bool, StoreError> {
         let place = last.place.next();
         let now = self.clock.now();
-        let version = Version {
+        let version = WrittenVersion {
             checkpoint: last.version.checkpoint_after(&last.place, now, PRUNE_AFTER),
-            content: Content::Gone,
+            content: VersionContent::Gone,
         };
         let first = self.publish(&place, &version, false).await?;
         if !self.is_in_time(began) {
@@ -258,7 +258,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
     }
 
     /// Moves the first version of a record into its place.
-    async fn begin(&self, place: &Place, version: &Version, durable: bool) -> Result<bool, StoreError> {
+    async fn begin(&self, place: &RecordPlace, version: &WrittenVersion, durable: bool) -> Result<bool, StoreError> {
         let temporary = self.temporary();
         let incarnation = format!("{temporary}/{}", place.incarnation);
         let number = format!("{incarnation}/{}", place.number);
@@ -288,7 +288,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
     }
 
     /// Moves a version into its place behind another one.
-    async fn publish(&self, place: &Place, version: &Version, durable: bool) -> Result<bool, StoreError> {
+    async fn publish(&self, place: &RecordPlace, version: &WrittenVersion, durable: bool) -> Result<bool, StoreError> {
         let temporary = self.temporary();
         self.make_temporary(&temporary).await?;
         let file = format!("{temporary}/{BYTES}");
@@ -336,7 +336,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
         let _ = self.folder.empty(&last.place.file()).await;
         let Some(below) = last.version.prunable(now, PRUNE_AFTER) else { return };
         for number in last.earlier.iter().copied().filter(|number| *number < below) {
-            let old = Place { number, ..last.place.clone() };
+            let old = RecordPlace { number, ..last.place.clone() };
             let _ = self.folder.remove_file(&old.file()).await;
             let _ = self.folder.remove_folder(&old.folder()).await;
         }
@@ -344,7 +344,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
 
     /// Moves an incarnation away whose last version says that it is gone, and removes it. Any instance may do it, at any
     /// time and more than once: no other incarnation ever has its name.
-    async fn clear(&self, place: &Place) {
+    async fn clear(&self, place: &RecordPlace) {
         let temporary = self.temporary();
         let mut moved = self.folder.rename(&place.incarnation_folder(), &temporary).await;
         if moved == Err(FolderError::Missing) && self.folder.make(TMP).await.is_ok() {
@@ -375,7 +375,7 @@ impl<'w, F: Folder> FolderStore<'w, F> {
     async fn look_for_write(&self, record: &Record<'_>) -> Result<Found, StoreError> {
         for _ in 0..ATTEMPTS {
             match self.look(record).await? {
-                Found::Last(last) if matches!(last.version.content, Content::Gone) => self.clear(&last.place).await,
+                Found::Last(last) if matches!(last.version.content, VersionContent::Gone) => self.clear(&last.place).await,
                 found => return Ok(found),
             }
         }

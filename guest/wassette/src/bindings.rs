@@ -7,7 +7,7 @@ use self::generated::entra_mcp::plugin::secret_store::{self, Lookup};
 use self::generated::entra_mcp::plugin::sign_in;
 use self::generated::entra_mcp::standard::local;
 use self::generated::{Guest, Profile};
-use crate::conversation::{self, Answer};
+use crate::conversation::{self, ProfileOutcome};
 
 #[allow(unsafe_code, unreachable_pub, reason = "the export macro defines the component's entry points")]
 mod exports;
@@ -39,24 +39,24 @@ impl Guest for Tools {
         local::begin();
         let pending = pending()?;
         let answered = match ask(pending.as_deref()) {
-            Answer::Foreign if pending.is_some() => ask(None),
+            ProfileOutcome::Foreign if pending.is_some() => ask(None),
             answered => answered,
         };
         match answered {
-            Answer::Profile(profile) => {
+            ProfileOutcome::Profile(profile) => {
                 if pending.is_some() {
                     forget()?;
                 }
                 Ok(of(*profile))
             }
-            Answer::SignIn { state, instruction } => {
+            ProfileOutcome::SignIn { state, instruction } => {
                 let kept = secret_store::put(PENDING, state.as_bytes(), Some(PENDING_SECONDS));
                 kept.map_err(|_| "The folder for the state of this tool cannot be written.".to_owned())?;
                 Err(instruction)
             }
             // What it was asked with stays: the person may still be at it.
-            Answer::Failed(text) => Err(text),
-            Answer::Foreign => Err("The component does not understand the call.".to_owned()),
+            ProfileOutcome::Failed(text) => Err(text),
+            ProfileOutcome::Foreign => Err("The component does not understand the call.".to_owned()),
         }
     }
 
@@ -90,7 +90,7 @@ fn forget() -> Result<(), String> {
     secret_store::delete(PENDING).map_err(|_| "The folder for the state of this tool cannot be written.".to_owned())
 }
 
-fn ask(state: Option<&str>) -> Answer {
+fn ask(state: Option<&str>) -> ProfileOutcome {
     let context = Context {
         // Another one for each call: no instance has the seed of another.
         correlation_id: format!("{:016x}", RandomState::new().build_hasher().finish()),

@@ -11,7 +11,7 @@ const SIGN_IN: &str = "sign-in";
 
 /// What the component answers.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProfileOutcome {
     /// The profile.
     Profile(Box<Profile>),
     /// The person has to sign in.
@@ -77,8 +77,8 @@ pub fn call(state: Option<&str>) -> String {
 }
 
 /// Reads the answer to it.
-pub fn answer(text: Option<&str>) -> Answer {
-    let unusable = || Answer::Failed("The component gave no answer that can be used.".to_owned());
+pub fn answer(text: Option<&str>) -> ProfileOutcome {
+    let unusable = || ProfileOutcome::Failed("The component gave no answer that can be used.".to_owned());
     let Some(message) = text.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return unusable() };
     if let Some(error) = message.get("error") {
         return refused(error).unwrap_or_else(unusable);
@@ -89,26 +89,26 @@ pub fn answer(text: Option<&str>) -> Answer {
         let content = result.filter(|result| result.get("isError") != Some(&json!(true)))?.get("structuredContent")?;
         Profile::deserialize(content).ok().filter(|profile| !profile.id.is_empty()).map(Box::new)
     };
-    let said = || Some(Answer::Failed(text_of(result?)?));
-    asked().or_else(|| profile().map(Answer::Profile)).or_else(said).unwrap_or_else(unusable)
+    let said = || Some(ProfileOutcome::Failed(text_of(result?)?));
+    asked().or_else(|| profile().map(ProfileOutcome::Profile)).or_else(said).unwrap_or_else(unusable)
 }
 
 /// JSON-RPC error of parameters that are not accepted. The request has none of its own but the state.
 const INVALID_PARAMS: i64 = -32_602;
 
-fn refused(error: &Value) -> Option<Answer> {
+fn refused(error: &Value) -> Option<ProfileOutcome> {
     if error.get("code").and_then(Value::as_i64) == Some(INVALID_PARAMS) {
-        return Some(Answer::Foreign);
+        return Some(ProfileOutcome::Foreign);
     }
-    Some(Answer::Failed(error.get("message")?.as_str()?.to_owned()))
+    Some(ProfileOutcome::Failed(error.get("message")?.as_str()?.to_owned()))
 }
 
-fn sign_in(result: &Value) -> Option<Answer> {
+fn sign_in(result: &Value) -> Option<ProfileOutcome> {
     let state = result.get("requestState")?.as_str()?.to_owned();
     let params = result.get("inputRequests")?.get(SIGN_IN)?.get("params")?;
     let (message, page) = (params.get("message")?.as_str()?, params.get("url")?.as_str()?);
     let instruction = format!("{message}\nThe page: {page}\nThen call this tool again.");
-    Some(Answer::SignIn { state, instruction })
+    Some(ProfileOutcome::SignIn { state, instruction })
 }
 
 /// The text of a result.
@@ -122,7 +122,7 @@ fn text_of(result: &Value) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn of(message: &Value) -> Answer {
+    fn of(message: &Value) -> ProfileOutcome {
         answer(Some(&message.to_string()))
     }
 
@@ -146,7 +146,7 @@ mod tests {
             business_phones: vec!["1".to_owned(), "2".to_owned()],
             ..Profile::default()
         };
-        assert_eq!(answered, Answer::Profile(Box::new(expected)));
+        assert_eq!(answered, ProfileOutcome::Profile(Box::new(expected)));
     }
 
     #[test]
@@ -158,22 +158,22 @@ mod tests {
             "inputRequests": { "sign-in": { "method": "elicitation/create", "params": params } },
         } }));
         let instruction = "Enter the code A1.\nThe page: https://login.example/device\nThen call this tool again.";
-        assert_eq!(answered, Answer::SignIn { state: "sealed".to_owned(), instruction: instruction.to_owned() });
+        assert_eq!(answered, ProfileOutcome::SignIn { state: "sealed".to_owned(), instruction: instruction.to_owned() });
     }
 
     #[test]
     fn an_error_is_the_sentence_of_the_component() {
         let result = json!({ "isError": true, "content": [{ "type": "text", "text": "Declined." }] });
-        assert_eq!(of(&json!({ "result": result })), Answer::Failed("Declined.".to_owned()));
+        assert_eq!(of(&json!({ "result": result })), ProfileOutcome::Failed("Declined.".to_owned()));
         let error = json!({ "code": -32603, "message": "Internal error" });
-        assert_eq!(of(&json!({ "error": error })), Answer::Failed("Internal error".to_owned()));
-        assert_eq!(of(&json!({ "error": { "code": -32602, "message": "requestState" } })), Answer::Foreign);
+        assert_eq!(of(&json!({ "error": error })), ProfileOutcome::Failed("Internal error".to_owned()));
+        assert_eq!(of(&json!({ "error": { "code": -32602, "message": "requestState" } })), ProfileOutcome::Foreign);
     }
 
     #[test]
     fn what_is_no_answer_is_an_error_too() {
         let unusable = answer(None);
-        assert!(matches!(&unusable, Answer::Failed(text) if text.contains("no answer")));
+        assert!(matches!(&unusable, ProfileOutcome::Failed(text) if text.contains("no answer")));
         for text in ["", "[]", "{}", r#"{"result":{}}"#, r#"{"result":{"structuredContent":{}}}"#, r#"{"error":{}}"#] {
             assert_eq!(answer(Some(text)), unusable, "{text}");
         }

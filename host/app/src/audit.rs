@@ -5,7 +5,7 @@ use entra_mcp_plugin::audit::Event;
 use crate::telemetry::trace_parent::TraceParent;
 
 pub use file::{AuditFileError, Rotation};
-pub use journal::{Destination, JsonLinesAudit, OnFailure};
+pub use journal::{JournalPlace, JsonLinesAudit, OnFailure};
 pub use refusals::LoggedRefusals;
 
 mod file;

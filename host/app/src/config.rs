@@ -28,8 +28,8 @@ mod variables;
 mod vault;
 
 pub use audit::{AuditConfig, AuditDestination, AuditFailure, AuditLayer};
-pub use behind::{Behind, BehindLayer, ToolsConfig};
-pub use layer::{Broker, Cloud, HostLayer, Layer, LogFormat, SignIn, VaultIdentityName};
+pub use behind::{BehindConfig, BehindLayer, ToolsConfig};
+pub use layer::{BrokerChoice, Cloud, HostLayer, Layer, LogFormat, SignIn, VaultIdentityName};
 pub use otlp::OtlpConfig;
 pub use serve::{
     CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, SecretSource, ServeConfig, ServeLayer,
@@ -37,7 +37,7 @@ pub use serve::{
 };
 pub use setting::Setting;
 pub use setup::{RemoteSetup, SetupConfig};
-pub use store::{StoreConfig, StoreKey, StoreLayer, StoreLocation};
+pub use store::{StoreConfig, StoreKeyPlace, StoreLayer, StoreLocation};
 pub use usable::{Secrecy, Usable, UsedFile};
 pub use variables::Environment;
 pub(crate) use variables::terminal_shows_unicode;
@@ -183,12 +183,12 @@ pub struct Config {
     /// How the program runs.
     pub host: HostConfig,
     /// The MCP servers that the program protects. None for commands that serve nothing.
-    pub behind: Behind,
+    pub behind: BehindConfig,
 }
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The command line.
     Flag,
     /// A variable.
@@ -211,7 +211,7 @@ pub struct GrantedTools {
 pub struct Sources {
     /// What is wrong with variables that were left out.
     left_out: Vec<ConfigError>,
-    origins: Vec<(&'static str, Origin)>,
+    origins: Vec<(&'static str, SettingOrigin)>,
     merged: Layer,
     serve: ServeLayer,
     behind: BehindLayer,
@@ -264,16 +264,16 @@ impl Sources {
             )));
         }
         let mut origins = Vec::new();
-        let mut found = |names: Vec<&'static str>, origin: Origin| {
+        let mut found = |names: Vec<&'static str>, origin: SettingOrigin| {
             for name in names {
                 if !origins.iter().any(|(known, _)| *known == name) {
                     origins.push((name, origin));
                 }
             }
         };
-        found(flags.names(), Origin::Flag);
+        found(flags.names(), SettingOrigin::Flag);
         let of_environment = Layer::of_environment(&environment)?;
-        found(of_environment.names(), Origin::Environment);
+        found(of_environment.names(), SettingOrigin::Environment);
         let set = flags.over(of_environment);
         let (file, required) = match set.host.values()?.config {
             Some(file) => (Some(file), must_exist),
@@ -283,19 +283,19 @@ impl Sources {
         let mut serve_set = ServeLayer::default();
         if let Some(serve) = serve {
             settings.extend(ServeLayer::settings());
-            found(serve.names(), Origin::Flag);
+            found(serve.names(), SettingOrigin::Flag);
             let of_environment = ServeLayer::of_environment(&environment)?;
-            found(of_environment.names(), Origin::Environment);
+            found(of_environment.names(), SettingOrigin::Environment);
             let secrets = [ServeLayer::CLIENT_SECRET, ServeLayer::CERTIFICATE_PASSWORD];
-            found(secrets.into_iter().filter(|name| environment.get(name).is_some()).collect(), Origin::Environment);
+            found(secrets.into_iter().filter(|name| environment.get(name).is_some()).collect(), SettingOrigin::Environment);
             serve_set = serve.over(of_environment);
         }
         let mut behind_set = BehindLayer::default();
         if let Some(behind) = behind {
             settings.extend(BehindLayer::settings());
-            found(behind.names(), Origin::Flag);
+            found(behind.names(), SettingOrigin::Flag);
             let of_environment = BehindLayer::of_environment(&environment)?;
-            found(of_environment.names(), Origin::Environment);
+            found(of_environment.names(), SettingOrigin::Environment);
             behind_set = behind.over(of_environment);
         }
         settings.retain(|setting| own.is_empty() || own.contains(&setting.name.as_str()));
@@ -303,9 +303,9 @@ impl Sources {
             Some(path) => read_file(path, required, &settings)?,
             None => Default::default(),
         };
-        found(of_file.names(), Origin::File);
-        found(serve_of_file.names(), Origin::File);
-        found(behind_of_file.names(), Origin::File);
+        found(of_file.names(), SettingOrigin::File);
+        found(serve_of_file.names(), SettingOrigin::File);
+        found(behind_of_file.names(), SettingOrigin::File);
         Ok(Self {
             left_out: Vec::new(),
             origins,
@@ -319,7 +319,7 @@ impl Sources {
     }
 
     /// The settings that are set, each with the source that counts.
-    pub fn origins(&self) -> &[(&'static str, Origin)] {
+    pub fn origins(&self) -> &[(&'static str, SettingOrigin)] {
         &self.origins
     }
 
@@ -353,10 +353,10 @@ impl Sources {
     }
 
     /// Checks the MCP servers behind the program.
-    fn behind(&self, settings: &Settings) -> Result<Behind, ConfigError> {
+    fn behind(&self, settings: &Settings) -> Result<BehindConfig, ConfigError> {
         let Settings { graph, graph_resource, .. } = settings;
         let context = behind::Context { environment: &self.environment, graph, graph_resource };
-        Behind::new(self.behind.values()?, &context)
+        BehindConfig::new(self.behind.values()?, &context)
     }
 
     /// What the tables for tools say about the component in a file.
@@ -368,7 +368,7 @@ impl Sources {
             (Ok(configured), Ok(meant)) => configured == meant,
             _ => false,
         };
-        let tools: Vec<_> = Behind::new(self.behind.values()?, &context)?.tools.into_iter().filter(is_meant).collect();
+        let tools: Vec<_> = BehindConfig::new(self.behind.values()?, &context)?.tools.into_iter().filter(is_meant).collect();
         if tools.is_empty() {
             let text = format!("no [[tools]] of the configuration has the file {}", file.display());
             return Err(ConfigError::Conflict(text));
@@ -408,9 +408,9 @@ impl Sources {
                     timeout_seconds: sign_in_timeout,
                     account: account.filter(|account| !account.is_empty()),
                     broker: match values.broker {
-                        Broker::Auto => BrokerUse::Automatic,
-                        Broker::Off => BrokerUse::Off,
-                        Broker::Require => BrokerUse::Require,
+                        BrokerChoice::Auto => BrokerUse::Automatic,
+                        BrokerChoice::Off => BrokerUse::Off,
+                        BrokerChoice::Require => BrokerUse::Require,
                     },
                 },
                 token: TokenSettings {
@@ -431,7 +431,7 @@ impl Sources {
             browser: self.environment.get(Layer::BROWSER),
             display: ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| self.environment.get(name).is_some()),
             host: self.host()?,
-            behind: Behind::default(),
+            behind: BehindConfig::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use entra_mcp_gate::behind::{AnswerBody, BehindError};
-use entra_mcp_gate::gate::{self, Gate, Outcome};
+use entra_mcp_gate::gate::{self, Gate, GateOutcome};
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::rate_limiter::RateLimiter;
 use entra_mcp_server::{AtWork, BodyNeed, BrokenOff, HttpBody, HttpHandler};
@@ -65,8 +65,8 @@ impl HttpHandler for ComponentHandler {
             None => request,
             // In a box: the future of every request is moved several times.
             Some(gate) => match Box::pin(gate.handle(request, decided)).await {
-                Outcome::Answer(answer) => return answer.map(relayed),
-                Outcome::OwnPath(request) => request,
+                GateOutcome::Answer(answer) => return answer.map(relayed),
+                GateOutcome::OwnPath(request) => request,
             },
         };
         self.plugin.handle_http(request).await.map(|body| match body.into_bytes() {

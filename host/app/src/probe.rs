@@ -46,13 +46,13 @@ pub(crate) struct Probe {
 }
 
 /// An answer with its whole body.
-pub(crate) struct Answer {
+pub(crate) struct ProbeAnswer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
 }
 
-impl Answer {
+impl ProbeAnswer {
     /// The body, if it is a JSON object.
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok().filter(Value::is_object)
@@ -109,7 +109,7 @@ impl Probe {
         Ok(Self { client, connector })
     }
 
-    pub(crate) async fn get(&self, url: &str) -> Result<Answer, Unanswered> {
+    pub(crate) async fn get(&self, url: &str) -> Result<ProbeAnswer, Unanswered> {
         self.send(Method::GET, url, &[], None).await
     }
 
@@ -119,7 +119,7 @@ impl Probe {
         url: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<ProbeAnswer, Unanswered> {
         let body = Zeroizing::new(body.map(ToString::to_string).unwrap_or_default());
         self.send_text(method, url, headers, body).await
     }
@@ -131,7 +131,7 @@ impl Probe {
         url: &str,
         headers: &[(&str, &str)],
         body: Zeroizing<String>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<ProbeAnswer, Unanswered> {
         let failed = |reason: &str| Unanswered::Answer(reason.to_owned());
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
@@ -143,7 +143,7 @@ impl Probe {
             let response = self.client.request(request).await.map_err(|error| unanswered(&error))?;
             let (head, body) = response.into_parts();
             let body = whole(body).await.ok_or_else(|| failed("the answer broke off, or is too long"))?;
-            Ok(Answer { status: head.status, headers: head.headers, body })
+            Ok(ProbeAnswer { status: head.status, headers: head.headers, body })
         };
         tokio::time::timeout(TOTAL_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(failed("no answer in time")))
     }

@@ -59,7 +59,7 @@ impl Reads {
 
 /// What an answer consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum AnswerContent {
     /// No body.
     Nothing,
     /// One message.
@@ -76,7 +76,7 @@ pub struct Head {
     /// `Mcp-Session-Id`.
     pub session_id: Option<String>,
     /// What the body is.
-    pub content: Content,
+    pub content: AnswerContent,
 }
 
 impl Head {
@@ -101,18 +101,18 @@ impl Head {
         };
         let succeeded = (200..300).contains(&status);
         let content = match media(one(fields, CONTENT_TYPE).map_err(|Several| "its type is none")?) {
-            Media::None => Content::Nothing,
-            _ if [202, 204, 205].contains(&status) => Content::Nothing,
-            Media::Json => Content::Json,
-            Media::Events => Content::Events,
-            Media::Text if !(reads.judged && succeeded) => Content::Text,
+            Media::None => AnswerContent::Nothing,
+            _ if [202, 204, 205].contains(&status) => AnswerContent::Nothing,
+            Media::Json => AnswerContent::Json,
+            Media::Events => AnswerContent::Events,
+            Media::Text if !(reads.judged && succeeded) => AnswerContent::Text,
             Media::Text | Media::Other if succeeded => return Err("it is neither JSON nor events"),
-            Media::Text | Media::Other => Content::Nothing,
+            Media::Text | Media::Other => AnswerContent::Nothing,
         };
         let is_read = match content {
-            Content::Json => reads.messages(),
-            Content::Events => reads.events(),
-            Content::Nothing | Content::Text => false,
+            AnswerContent::Json => reads.messages(),
+            AnswerContent::Events => reads.events(),
+            AnswerContent::Nothing | AnswerContent::Text => false,
         };
         let mut codings = values(fields, CONTENT_ENCODING);
         let coding = codings.next();
@@ -128,7 +128,7 @@ impl Head {
     /// Whether a field passes.
     pub fn passes(&self, name: &str) -> bool {
         let is_mcp = name.starts_with(MCP) && name != SESSION_ID;
-        let of_no_body = self.content == Content::Nothing && OF_A_BODY.contains(&name);
+        let of_no_body = self.content == AnswerContent::Nothing && OF_A_BODY.contains(&name);
         (is_mcp || PASSED.contains(&name)) && !of_no_body
     }
 }
@@ -200,7 +200,7 @@ mod tests {
     fn only_named_fields_pass() {
         let head = read(200, &[("content-type", "application/json"), ("mcp-session-id", "abc")], Reads::default());
         let head = head.unwrap();
-        assert_eq!((head.session_id.as_deref(), head.content), (Some("abc"), Content::Json));
+        assert_eq!((head.session_id.as_deref(), head.content), (Some("abc"), AnswerContent::Json));
         for name in ["content-type", "content-encoding", "mcp-protocol-version", "retry-after"] {
             assert!(head.passes(name), "{name}");
         }
@@ -230,7 +230,7 @@ mod tests {
                 if refused {
                     Err("it is compressed, and has to be read")
                 } else {
-                    Ok(Head { session_id: None, content: Content::Events })
+                    Ok(Head { session_id: None, content: AnswerContent::Events })
                 }
             );
             assert!(read(200, &fields, Reads::default()).is_ok(), "{coding}");

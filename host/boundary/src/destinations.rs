@@ -20,7 +20,7 @@ pub fn is_risky(method: &str) -> bool {
 /// A URL without query: an origin (scheme, host and port), and the path below it. That of a destination has no slash at its
 /// end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place<O> {
+pub struct UrlPlace<O> {
     /// Scheme, host and port.
     pub origin: O,
     /// The path as it is written.
@@ -31,7 +31,7 @@ pub struct Place<O> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Destination<O> {
     /// The origin and the prefix of the path.
-    pub place: Place<O>,
+    pub place: UrlPlace<O>,
     /// The permissions of the token that is added. Empty: no token is added.
     pub permissions: Vec<String>,
 }
@@ -54,7 +54,7 @@ impl<O: fmt::Display> fmt::Display for Destination<O> {
 pub struct Destinations<O> {
     entries: Vec<Destination<O>>,
     /// Where tools name Microsoft Graph, and where it is, if it is not there.
-    graph: Option<(O, Place<O>)>,
+    graph: Option<(O, UrlPlace<O>)>,
 }
 
 /// Why a request is not sent.
@@ -71,19 +71,19 @@ pub enum Refused {
 
 impl<O: Clone + PartialEq> Destinations<O> {
     /// None, for now. `known` is what [`GRAPH`] is parsed to, and `graph` the base URL of Microsoft Graph that is configured.
-    pub fn new(known: Option<Place<O>>, graph: Option<Place<O>>) -> Self {
+    pub fn new(known: Option<UrlPlace<O>>, graph: Option<UrlPlace<O>>) -> Self {
         let moved = known.zip(graph).filter(|(known, graph)| known != graph);
         Self { entries: Vec::new(), graph: moved.map(|(known, graph)| (known.origin, graph)) }
     }
 
     /// Adds a destination.
-    pub fn add(&mut self, place: Place<O>, permissions: Vec<String>) {
+    pub fn add(&mut self, place: UrlPlace<O>, permissions: Vec<String>) {
         let place = self.moved(place);
         self.entries.push(Destination { place, permissions });
     }
 
     /// Whether there is a destination with this very place.
-    pub fn has(&self, place: &Place<O>) -> bool {
+    pub fn has(&self, place: &UrlPlace<O>) -> bool {
         let place = self.moved(place.clone());
         self.entries.iter().any(|entry| entry.place == place)
     }
@@ -94,7 +94,7 @@ impl<O: Clone + PartialEq> Destinations<O> {
     }
 
     /// The destination of a request to this place, and where it goes.
-    pub fn find(&self, place: Place<O>) -> Result<(&Destination<O>, Place<O>), Refused> {
+    pub fn find(&self, place: UrlPlace<O>) -> Result<(&Destination<O>, UrlPlace<O>), Refused> {
         let place = self.moved(place);
         let at_origin = || self.entries.iter().filter(|entry| entry.place.origin == place.origin);
         let unclear = is_ambiguous(&place.path);
@@ -111,10 +111,10 @@ impl<O: Clone + PartialEq> Destinations<O> {
     }
 
     /// Requests to Microsoft Graph go to where it is.
-    fn moved(&self, place: Place<O>) -> Place<O> {
+    fn moved(&self, place: UrlPlace<O>) -> UrlPlace<O> {
         match &self.graph {
             Some((known, graph)) if place.origin == *known => {
-                Place { origin: graph.origin.clone(), path: format!("{}{}", graph.path, place.path) }
+                UrlPlace { origin: graph.origin.clone(), path: format!("{}{}", graph.path, place.path) }
             }
             _ => place,
         }
@@ -155,8 +155,8 @@ mod tests {
 
     const GRAPH: &str = "graph";
 
-    fn place(origin: &'static str, path: &str) -> Place<&'static str> {
-        Place { origin, path: path.to_owned() }
+    fn place(origin: &'static str, path: &str) -> UrlPlace<&'static str> {
+        UrlPlace { origin, path: path.to_owned() }
     }
 
     fn list() -> Destinations<&'static str> {

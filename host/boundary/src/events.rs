@@ -22,7 +22,7 @@ pub fn may_list(text: &[u8]) -> bool {
 
 /// A part of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum StreamPart {
     /// Nothing that a client acts on: a comment, an empty line.
     Filler(Vec<u8>),
     /// The lines of an event and the empty line after them.
@@ -63,11 +63,11 @@ impl Splitter {
     }
 
     /// The next part that is complete.
-    pub fn next_part(&mut self) -> Option<Part> {
+    pub fn next_part(&mut self) -> Option<StreamPart> {
         if self.after_cr && self.held() > 0 {
             self.after_cr = false;
             if self.ahead().first() == Some(&b'\n') {
-                return Some(Part::Filler(self.take(1)));
+                return Some(StreamPart::Filler(self.take(1)));
             }
         }
         loop {
@@ -87,7 +87,7 @@ impl Splitter {
             if empty || (first && comment) {
                 self.after_cr = undecided;
                 let part = self.take(after);
-                return Some(if first { Part::Filler(part) } else { Part::Event(part) });
+                return Some(if first { StreamPart::Filler(part) } else { StreamPart::Event(part) });
             }
             if undecided {
                 // It is no empty line, so nothing can be given out yet, and nothing has to.
@@ -99,8 +99,8 @@ impl Splitter {
     }
 
     /// What is left at the end of the stream: an event without its empty line, which some clients take for one.
-    pub fn rest(&mut self) -> Option<Part> {
-        (self.held() > 0).then(|| Part::Event(self.take(self.held())))
+    pub fn rest(&mut self) -> Option<StreamPart> {
+        (self.held() > 0).then(|| StreamPart::Event(self.take(self.held())))
     }
 
     fn take(&mut self, length: usize) -> Vec<u8> {
@@ -113,14 +113,14 @@ impl Splitter {
 
 /// An event that may have a list.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct ListEvent {
     /// Its lines `event`, `id` and `retry`.
     head: Vec<u8>,
     /// The lines `data`, joined.
     pub data: Option<String>,
 }
 
-impl Event {
+impl ListEvent {
     /// Reads an event. What a client ignores is left out, and so is a line that might have a list where none belongs: readers
     /// do not agree about what ends a line.
     pub fn read(raw: &[u8]) -> Self {
@@ -181,7 +181,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn parts(chunks: &[&[u8]]) -> Vec<Part> {
+    fn parts(chunks: &[&[u8]]) -> Vec<StreamPart> {
         let (mut splitter, mut parts) = (Splitter::default(), Vec::new());
         for chunk in chunks {
             splitter.feed(chunk);
@@ -191,17 +191,17 @@ mod tests {
         parts
     }
 
-    fn bytes(parts: &[Part]) -> Vec<u8> {
-        let bytes = |part: &Part| match part {
-            Part::Filler(bytes) | Part::Event(bytes) => bytes.clone(),
+    fn bytes(parts: &[StreamPart]) -> Vec<u8> {
+        let bytes = |part: &StreamPart| match part {
+            StreamPart::Filler(bytes) | StreamPart::Event(bytes) => bytes.clone(),
         };
         parts.iter().flat_map(bytes).collect()
     }
 
-    fn events(parts: &[Part]) -> Vec<Option<String>> {
-        let event = |part: &Part| match part {
-            Part::Filler(_) => None,
-            Part::Event(raw) => Some(Event::read(raw).data),
+    fn events(parts: &[StreamPart]) -> Vec<Option<String>> {
+        let event = |part: &StreamPart| match part {
+            StreamPart::Filler(_) => None,
+            StreamPart::Event(raw) => Some(ListEvent::read(raw).data),
         };
         parts.iter().filter_map(event).collect()
     }
@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn a_complete_event_and_a_comment_do_not_wait_for_more() {
         for (stream, expected) in [
-            (&b"data: a\r\r"[..], Part::Event(b"data: a\r\r".to_vec())),
-            (b"data: a\r\n\r\n", Part::Event(b"data: a\r\n\r\n".to_vec())),
-            (b"data: a\n\n", Part::Event(b"data: a\n\n".to_vec())),
-            (b": ping\n", Part::Filler(b": ping\n".to_vec())),
-            (b": ping\r", Part::Filler(b": ping\r".to_vec())),
-            (b"\xef\xbb\xbf: ping\n", Part::Filler(b"\xef\xbb\xbf: ping\n".to_vec())),
+            (&b"data: a\r\r"[..], StreamPart::Event(b"data: a\r\r".to_vec())),
+            (b"data: a\r\n\r\n", StreamPart::Event(b"data: a\r\n\r\n".to_vec())),
+            (b"data: a\n\n", StreamPart::Event(b"data: a\n\n".to_vec())),
+            (b": ping\n", StreamPart::Filler(b": ping\n".to_vec())),
+            (b": ping\r", StreamPart::Filler(b": ping\r".to_vec())),
+            (b"\xef\xbb\xbf: ping\n", StreamPart::Filler(b"\xef\xbb\xbf: ping\n".to_vec())),
         ] {
             let mut splitter = Splitter::default();
             splitter.feed(stream);
@@ -245,9 +245,9 @@ mod tests {
         assert_eq!(
             parts(&[b"data: a\r\n\r", b"\ndata: b\r", b"\n\r\n"]),
             [
-                Part::Event(b"data: a\r\n\r".to_vec()),
-                Part::Filler(b"\n".to_vec()),
-                Part::Event(b"data: b\r\n\r\n".to_vec()),
+                StreamPart::Event(b"data: a\r\n\r".to_vec()),
+                StreamPart::Filler(b"\n".to_vec()),
+                StreamPart::Event(b"data: b\r\n\r\n".to_vec()),
             ]
         );
     }
@@ -256,15 +256,15 @@ mod tests {
     fn a_mark_is_ignored_at_the_start_only() {
         assert_eq!(events(&parts(&[b"\xef\xbb", b"\xbfdata: a\n\n"])), [Some("a".to_owned())]);
         let later = parts(&[b"data: a\n\n\xef\xbb\xbfdata: b\n\n"]);
-        assert!(matches!(&later[1], Part::Event(raw) if raw.starts_with(MARK)));
+        assert!(matches!(&later[1], StreamPart::Event(raw) if raw.starts_with(MARK)));
     }
 
     #[test]
     fn an_event_is_written_as_it_was_except_for_its_data() {
-        let event = Event::read(b": about tools\r\nevent: message\rid:7\nfoo: tools\nretry: 1\ndata: {\ndata: }\n\n");
+        let event = ListEvent::read(b": about tools\r\nevent: message\rid:7\nfoo: tools\nretry: 1\ndata: {\ndata: }\n\n");
         assert_eq!(event.data.as_deref(), Some("{\n}"));
         assert_eq!(event.write(Some("{}\n1".into())), b"event: message\nid:7\nretry: 1\ndata: {}\ndata: 1\n\n");
-        let event = Event::read("event: x\u{2028}data: {\"tools\":[]}\nid: 1\n\n".as_bytes());
+        let event = ListEvent::read("event: x\u{2028}data: {\"tools\":[]}\nid: 1\n\n".as_bytes());
         assert_eq!(event.write(None), b"id: 1\n\n");
     }
 

@@ -37,15 +37,15 @@ impl fmt::Debug for Sender {
 /// Why a request of the server behind got no token in its caller's name. A [`Behind`] that knows it adds it to the extensions
 /// of its answer; the component then decides whether the client has to bring something.
 #[derive(Debug, Clone)]
-pub struct NoToken(pub DelegationError);
+pub struct NoDelegatedToken(pub DelegationError);
 
-impl fmt::Display for NoToken {
+impl fmt::Display for NoDelegatedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({}): {}", self.0.code, self.0.message)
     }
 }
 
-impl PartialEq for NoToken {
+impl PartialEq for NoDelegatedToken {
     fn eq(&self, other: &Self) -> bool {
         let parts = |Self(error): &Self| {
             let DelegationError { category, code, message, claims, retry_after_seconds } = error.clone();
@@ -55,7 +55,7 @@ impl PartialEq for NoToken {
     }
 }
 
-impl Eq for NoToken {}
+impl Eq for NoDelegatedToken {}
 
 /// Why a server behind has not answered, or not to the end. The texts are for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,7 @@ pub enum BehindError {
     Malformed(String),
     /// It did not answer without the token that a request of it did not get.
     #[error("the server behind got no token {0}")]
-    NoToken(NoToken),
+    NoToken(NoDelegatedToken),
     /// Its answer ended too early.
     #[error("the answer of the server behind broke off: {0}")]
     BrokenOff(String),

@@ -22,13 +22,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::behind::{AnswerBody, Behind, BehindError, NoToken, Sender};
+use crate::behind::{AnswerBody, Behind, BehindError, NoDelegatedToken, Sender};
 use crate::gatekeeper::Gatekeeper;
 use crate::process::printable;
 
 use answer::Clean;
 use callers::Callers;
-use judged::{Judge, Room};
+use judged::{MessageJudge, Room};
 
 mod answer;
 mod callers;
@@ -76,7 +76,7 @@ pub enum Body {
 }
 
 /// What becomes of a request.
-pub enum Outcome {
+pub enum GateOutcome {
     /// This is the answer.
     Answer(Response<Body>),
     /// The component serves the path itself.
@@ -85,7 +85,7 @@ pub enum Outcome {
 
 /// How a gate is set up.
 #[derive(Clone)]
-pub struct Options {
+pub struct GateOptions {
     /// Source of correlation ids.
     pub correlation_ids: CorrelationIds,
     /// Request header fields that the host sets: a client cannot have them removed by naming them in `Connection`.
@@ -98,7 +98,7 @@ pub struct Options {
     pub requests_per_caller: usize,
 }
 
-impl Options {
+impl GateOptions {
     /// Plain http, with the usual bounds.
     pub fn new(correlation_ids: CorrelationIds) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl Options {
 pub struct Gate {
     keeper: Arc<dyn Gatekeeper>,
     servers: HashMap<String, Server>,
-    options: Options,
+    options: GateOptions,
 }
 
 /// A server, and how much of it is occupied.
@@ -127,7 +127,7 @@ struct Server {
 
 impl Gate {
     /// A gate in front of these servers, by their names in the settings of the component.
-    pub fn new(keeper: Arc<dyn Gatekeeper>, servers: HashMap<String, Arc<dyn Behind>>, options: Options) -> Self {
+    pub fn new(keeper: Arc<dyn Gatekeeper>, servers: HashMap<String, Arc<dyn Behind>>, options: GateOptions) -> Self {
         let server = |(name, behind): (String, Arc<dyn Behind>)| {
             let half = behind.requests_at_once().map_or(usize::MAX, |most| most.div_euclid(2).max(1));
             let callers = Callers::new(options.requests_per_caller.min(half), options.streams_per_caller);
@@ -147,21 +147,21 @@ impl Gate {
     /// the future, or the body of the answer, cancels the request to the server behind; what it was is recorded all the
     /// same.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
-    pub async fn handle(&self, mut request: Request<Bytes>, decided: impl FnOnce() + Send) -> Outcome {
+    pub async fn handle(&self, mut request: Request<Bytes>, decided: impl FnOnce() + Send) -> GateOutcome {
         let begun = Instant::now();
         let correlation_id = (self.options.correlation_ids)();
         if let Err(reason) = request::screen(request.headers_mut(), &self.options.host_fields) {
             tracing::info!(%correlation_id, reason, "a request was refused");
-            return Outcome::Answer(self.plain(StatusCode::BAD_REQUEST, reason, &correlation_id));
+            return GateOutcome::Answer(self.plain(StatusCode::BAD_REQUEST, reason, &correlation_id));
         }
         match self.keeper.admit(&asked(&request, &correlation_id)).await {
-            Err(error) => Outcome::Answer(self.component_failed(&error, &correlation_id)),
-            Ok(Admission::Answer(answer)) => Outcome::Answer(self.decided(answer, &correlation_id)),
-            Ok(Admission::OwnPath) => Outcome::OwnPath(request),
+            Err(error) => GateOutcome::Answer(self.component_failed(&error, &correlation_id)),
+            Ok(Admission::Answer(answer)) => GateOutcome::Answer(self.decided(answer, &correlation_id)),
+            Ok(Admission::OwnPath) => GateOutcome::OwnPath(request),
             Ok(Admission::Forward(grant)) => {
                 let report = Report::new(&self.keeper, &grant, begun);
                 decided();
-                Outcome::Answer(self.forward(request, grant, report).await)
+                GateOutcome::Answer(self.forward(request, grant, report).await)
             }
         }
     }
@@ -187,7 +187,7 @@ impl Gate {
         };
         let admitted = report.begun;
         let session_id = answer.as_ref().ok().and_then(|(clean, ..)| clean.session_id.clone());
-        let refusal = no_token.map(|NoToken(error)| error);
+        let refusal = no_token.map(|NoDelegatedToken(error)| error);
         let fields = match report.made(|latency_us| AnswerHead { status, latency_us, session_id, refusal }).await {
             Err(error) => return self.component_failed(&error, &correlation_id),
             Ok(Err(instead)) => return self.decided(instead, &correlation_id),
@@ -243,11 +243,11 @@ impl Gate {
         (grant, asked): (&Grant, Bytes),
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
-        let judge = || Judge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
+        let judge = || MessageJudge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
-            answer::Content::Nothing => Body::Whole(Bytes::new()),
-            answer::Content::Events(body) => {
+            answer::GatedBody::Nothing => Body::Whole(Bytes::new()),
+            answer::GatedBody::Events(body) => {
                 let body = match (grant.judge_answer, grant.note_answer) {
                     (true, _) => judge().events(body),
                     (false, true) => noted::events(judge(), body),
@@ -255,18 +255,18 @@ impl Gate {
                 };
                 Body::Events(passed(event_ids::tied(body, &grant.event_key), place, true))
             }
-            answer::Content::Json(body) if grant.judge_answer => {
+            answer::GatedBody::Json(body) if grant.judge_answer => {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
                 Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
             }
-            answer::Content::Json(body) if grant.note_answer => {
+            answer::GatedBody::Json(body) if grant.note_answer => {
                 let noted = tokio::time::timeout_at(deadline, noted::message(judge(), body)).await;
                 match noted.unwrap_or(Err(BehindError::TimedOut.into()))? {
                     noted::Noted::Whole(bytes) => Body::Whole(bytes),
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
-            answer::Content::Json(body) | answer::Content::Text(body) => Body::Message(passed(body, place, false)),
+            answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => Body::Message(passed(body, place, false)),
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -322,7 +322,7 @@ struct Begun {
 
 /// What an answer occupies.
 struct Occupies {
-    place: callers::Place,
+    place: callers::CallerPlace,
     occupied: judged::Occupied,
     /// When a message that is judged has to be here.
     deadline: Instant,

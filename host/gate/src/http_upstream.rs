@@ -61,7 +61,7 @@ const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Bounds of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct UpstreamLimits {
     /// Time from the request to the head of its answer.
     pub to_answer: Duration,
     /// Time to resolve, connect and finish the TLS handshake.
@@ -74,7 +74,7 @@ pub struct Limits {
     pub streams: usize,
 }
 
-impl Default for Limits {
+impl Default for UpstreamLimits {
     fn default() -> Self {
         Self {
             to_answer: TIME_TO_ANSWER,
@@ -110,7 +110,7 @@ pub struct HttpUpstream {
     uri: Uri,
     https: bool,
     extra_roots: Vec<CertificateDer<'static>>,
-    limits: Limits,
+    limits: UpstreamLimits,
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// Made at the first request: reading the system's certificates takes longer than the rest of the start.
@@ -119,7 +119,7 @@ pub struct HttpUpstream {
 
 impl HttpUpstream {
     /// The server at `url`. `ca_file` (PEM) adds roots of trust to the system's.
-    pub fn new(url: &str, ca_file: Option<&Path>, limits: Limits) -> Result<Self, UrlError> {
+    pub fn new(url: &str, ca_file: Option<&Path>, limits: UpstreamLimits) -> Result<Self, UrlError> {
         let not_a_url = || UrlError::NotAUrl(url.to_owned());
         let mut parsed = Url::parse(url).map_err(|_| not_a_url())?;
         if !parsed.username().is_empty() || parsed.password().is_some() {

@@ -20,7 +20,7 @@ use ring::digest;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::private_files::{self, User};
+use crate::private_files::{self, FileOwner};
 
 /// Entries that the cache keeps in any case: a handful of versions of the component and of each tool component. An entry of
 /// the former has about 10 MB, one of an interpreter up to 100.
@@ -57,7 +57,7 @@ impl CodeCache {
         let Self::Folder(folder) = self else { return Component::new(engine, component) };
         let unusable =
             |reason: String| tracing::warn!(folder = %folder.display(), %reason, "compiled code is not kept");
-        let folder = match Folder::open(folder, User::of_process()) {
+        let folder = match Folder::open(folder, FileOwner::of_process()) {
             Ok(folder) => folder,
             Err(error) => {
                 unusable(error.to_string());
@@ -83,7 +83,7 @@ impl CodeCache {
     /// Compiles the component into the folder, unless it is there.
     pub fn fill(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<()> {
         let Self::Folder(folder) = self else { return Ok(()) };
-        let folder = Folder::open(folder, User::of_process())?;
+        let folder = Folder::open(folder, FileOwner::of_process())?;
         let name = name(engine, component);
         if folder.load(engine, &name).is_none() {
             folder.keep(&name, &engine.precompile_component(component)?)?;
@@ -133,11 +133,11 @@ enum EntryError {
 /// A folder that was found good, and its user.
 struct Folder {
     path: PathBuf,
-    user: User,
+    user: FileOwner,
 }
 
 impl Folder {
-    fn open(path: &Path, user: User) -> Result<Self, private_files::FolderError> {
+    fn open(path: &Path, user: FileOwner) -> Result<Self, private_files::PrivateFolderError> {
         Ok(Self { path: user.folder(path)?, user })
     }
 
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn opened(path: &Path) -> Folder {
-        Folder::open(path, User::of_process()).unwrap()
+        Folder::open(path, FileOwner::of_process()).unwrap()
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn an_entry_of_another_user_is_not_loaded() {
         let (folder, path, name) = entry();
-        let folder = Folder { path: folder.path().to_owned(), user: User::another() };
+        let folder = Folder { path: folder.path().to_owned(), user: FileOwner::another() };
         assert!(folder.load(&engine(), &name).is_none());
         assert!(!path.exists());
     }
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn the_number_of_entries_is_bounded_whatever_is_used() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Folder::open(folder.path(), User::of_process()).unwrap();
+        let place = Folder::open(folder.path(), FileOwner::of_process()).unwrap();
         for number in 0..MAX_ENTRIES + 3 {
             place.keep(&format!("{number:032x}-0"), b"code").unwrap();
         }

@@ -273,7 +273,7 @@ pub struct KeyVault {
 }
 
 /// A certificate as the vault describes it.
-pub struct VaultCertificateFacts {
+pub struct CertificateInVault {
     /// X.509, DER.
     pub der: Vec<u8>,
     /// Its private key, in the same vault.
@@ -303,14 +303,14 @@ impl KeyVault {
     }
 
     /// Reads a certificate: the newest version, unless the object names one.
-    pub async fn certificate(&self, object: &VaultObject) -> Result<VaultCertificateFacts, VaultFault> {
+    pub async fn certificate(&self, object: &VaultObject) -> Result<CertificateInVault, VaultFault> {
         let answer: Value = self.ask(object, Method::GET, object.url(None), None, "read the certificate").await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str);
         let der = text("cer").and_then(|cer| base64::engine::general_purpose::STANDARD.decode(cer).ok());
         let der = der.ok_or(VaultFault::Malformed("there is no certificate in the answer"))?;
         let key = text("kid").and_then(|kid| object.sibling(kid, VaultCollection::Keys));
         let key = key.ok_or(VaultFault::Malformed("the answer names no key of the same vault"))?;
-        Ok(VaultCertificateFacts { der, key })
+        Ok(CertificateInVault { der, key })
     }
 
     /// The enabled versions of a certificate, the newest first.

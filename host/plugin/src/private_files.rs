@@ -35,7 +35,7 @@ pub(crate) struct Exposed {
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FolderError {
+pub(crate) enum PrivateFolderError {
     #[error(transparent)]
     Exposed(#[from] Exposed),
     #[error(transparent)]
@@ -44,7 +44,7 @@ pub(crate) enum FolderError {
 
 /// The user whose files these are to be.
 #[derive(Debug, Clone)]
-pub(crate) struct User {
+pub(crate) struct FileOwner {
     #[cfg(unix)]
     id: u32,
     /// What the administrator's files show where the administrator has no user id of this process's kind.
@@ -52,7 +52,7 @@ pub(crate) struct User {
     unmapped: Option<u32>,
 }
 
-impl User {
+impl FileOwner {
     /// The user of this process.
     pub(crate) fn of_process() -> Self {
         Self {
@@ -71,7 +71,7 @@ impl User {
 
     /// Creates a folder and its missing parents, for the user only, and returns where it really is. An existing
     /// folder has to belong to the user, and no other user may be able to change it or what leads to it.
-    pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
+    pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, PrivateFolderError> {
         let path = std::path::absolute(path)?;
         #[cfg(unix)]
         return unix::walk(self, &path, unix::create);
@@ -84,7 +84,7 @@ impl User {
 
     /// The same of a folder that is there. Nothing is created.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn existing_folder(&self, path: &Path) -> Result<PathBuf, FolderError> {
+    pub(crate) fn existing_folder(&self, path: &Path) -> Result<PathBuf, PrivateFolderError> {
         let path = std::path::absolute(path)?;
         #[cfg(unix)]
         return unix::walk(self, &path, |_| Err(io::ErrorKind::NotFound.into()));
@@ -99,7 +99,7 @@ impl User {
     /// folder on the way, as they could put another file of the user there. Nothing is created.
     #[cfg(any(feature = "redis", feature = "sqlite"))]
     #[cfg_attr(not(unix), allow(clippy::unused_self, reason = "folders have no owners there"))]
-    pub(crate) fn way_to(&self, file: &Path) -> Result<(), FolderError> {
+    pub(crate) fn way_to(&self, file: &Path) -> Result<(), PrivateFolderError> {
         let path = std::path::absolute(file)?;
         #[cfg(unix)]
         if let Some(folder) = path.parent() {
@@ -197,9 +197,9 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn broken(user: &User, path: &Path) -> Exposed {
+    fn broken(user: &FileOwner, path: &Path) -> Exposed {
         match user.folder(path) {
-            Err(FolderError::Exposed(exposed)) => exposed,
+            Err(PrivateFolderError::Exposed(exposed)) => exposed,
             other => panic!("{other:?}"),
         }
     }
@@ -217,7 +217,7 @@ mod tests {
     fn what_is_missing_is_created_for_the_user_only() {
         let (_root, top, _) = folders();
         let path = top.join("a").join("b");
-        assert_eq!(User::of_process().folder(&path).unwrap(), path);
+        assert_eq!(FileOwner::of_process().folder(&path).unwrap(), path);
         for folder in [&path, path.parent().unwrap()] {
             assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
         }
@@ -227,9 +227,9 @@ mod tests {
     #[test]
     fn a_folder_that_has_to_be_there_is_not_created() {
         let (_root, top, below) = folders();
-        assert_eq!(User::of_process().existing_folder(&below).unwrap(), below);
-        let missing = User::of_process().existing_folder(&top.join("a").join("b"));
-        assert!(matches!(missing, Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound));
+        assert_eq!(FileOwner::of_process().existing_folder(&below).unwrap(), below);
+        let missing = FileOwner::of_process().existing_folder(&top.join("a").join("b"));
+        assert!(matches!(missing, Err(PrivateFolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound));
         assert!(fs::symlink_metadata(top.join("a")).is_err());
     }
 
@@ -238,7 +238,7 @@ mod tests {
         let (_root, top, _) = folders();
         set_mode(&top, 0o770);
         let path = top.join("a").join("b");
-        assert_eq!(broken(&User::of_process(), &path), Exposed { path: top.clone(), rule: WRITABLE });
+        assert_eq!(broken(&FileOwner::of_process(), &path), Exposed { path: top.clone(), rule: WRITABLE });
         assert!(fs::symlink_metadata(top.join("a")).is_err());
     }
 
@@ -247,10 +247,10 @@ mod tests {
         let (_root, _, below) = folders();
         for mode in [0o720, 0o702, 0o777, 0o1777] {
             set_mode(&below, mode);
-            assert_eq!(broken(&User::of_process(), &below), Exposed { path: below.clone(), rule: WRITABLE });
+            assert_eq!(broken(&FileOwner::of_process(), &below), Exposed { path: below.clone(), rule: WRITABLE });
         }
         set_mode(&below, 0o755);
-        assert_eq!(User::of_process().folder(&below).unwrap(), below);
+        assert_eq!(FileOwner::of_process().folder(&below).unwrap(), below);
     }
 
     #[test]
@@ -258,17 +258,17 @@ mod tests {
         let (_root, top, below) = folders();
         for mode in [0o770, 0o707] {
             set_mode(&top, mode);
-            assert_eq!(broken(&User::of_process(), &below), Exposed { path: top.clone(), rule: WRITABLE });
+            assert_eq!(broken(&FileOwner::of_process(), &below), Exposed { path: top.clone(), rule: WRITABLE });
         }
         // There, only the owner of a folder can rename it.
         set_mode(&top, 0o1777);
-        assert_eq!(User::of_process().folder(&below).unwrap(), below);
+        assert_eq!(FileOwner::of_process().folder(&below).unwrap(), below);
     }
 
     #[test]
     fn a_folder_of_another_user_is_not_used() {
         let (_root, _, below) = folders();
-        let exposed = broken(&User::another(), &below);
+        let exposed = broken(&FileOwner::another(), &below);
         assert_eq!(exposed.rule, FOREIGN);
         assert!(below.starts_with(&exposed.path));
     }
@@ -277,9 +277,9 @@ mod tests {
     #[test]
     fn no_folder_above_a_file_can_be_changed_by_others_and_none_is_created() {
         let (_root, top, below) = folders();
-        let (user, file) = (User::of_process(), below.join("file"));
+        let (user, file) = (FileOwner::of_process(), below.join("file"));
         let exposed = |path: &Path| match user.way_to(path) {
-            Err(FolderError::Exposed(exposed)) => exposed,
+            Err(PrivateFolderError::Exposed(exposed)) => exposed,
             other => panic!("{other:?}"),
         };
         assert!(user.way_to(&file).is_ok(), "the file itself may be missing");
@@ -294,13 +294,13 @@ mod tests {
         set_mode(&below, 0o770);
         assert_eq!(exposed(&top.join("link").join("file")), Exposed { path: below.clone(), rule: WRITABLE });
         set_mode(&below, 0o700);
-        match User::another().way_to(&file) {
-            Err(FolderError::Exposed(exposed)) => assert_eq!(exposed.rule, FOREIGN),
+        match FileOwner::another().way_to(&file) {
+            Err(PrivateFolderError::Exposed(exposed)) => assert_eq!(exposed.rule, FOREIGN),
             // The folders of the administrator are as good as the user's own.
             other => assert!(other.is_ok() && rustix::process::geteuid().is_root(), "{other:?}"),
         }
         match user.way_to(&top.join("missing").join("file")) {
-            Err(FolderError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
+            Err(PrivateFolderError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
             other => panic!("{other:?}"),
         }
         assert!(fs::symlink_metadata(top.join("missing")).is_err());
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn folders_on_the_way_belong_to_the_user_or_the_administrator() {
-        let user = User { id: 1000, unmapped: None };
+        let user = FileOwner { id: 1000, unmapped: None };
         for (owner, mode, expected) in [
             (1000, 0o700, Ok(())),
             (0, 0o755, Ok(())),
@@ -323,7 +323,7 @@ mod tests {
             assert_eq!(unix::judge(&user, owner, mode), expected, "{owner} {mode:o}");
         }
         // In a user namespace without the administrator.
-        assert_eq!(unix::judge(&User { id: 1000, unmapped: Some(65534) }, 65534, 0o755), Ok(()));
+        assert_eq!(unix::judge(&FileOwner { id: 1000, unmapped: Some(65534) }, 65534, 0o755), Ok(()));
     }
 
     #[test]
@@ -341,12 +341,12 @@ mod tests {
         symlink(&below, other.join("absolute")).unwrap();
         symlink("../middle/below", other.join("relative")).unwrap();
         for link in ["absolute", "relative"] {
-            assert_eq!(User::of_process().folder(&other.join(link)).unwrap(), below);
+            assert_eq!(FileOwner::of_process().folder(&other.join(link)).unwrap(), below);
         }
         symlink(other.join("absolute"), top.join("chain")).unwrap();
         set_mode(&other, 0o770);
         for path in [other.join("absolute"), other.join("relative"), top.join("chain")] {
-            assert_eq!(broken(&User::of_process(), &path), Exposed { path: other.clone(), rule: WRITABLE });
+            assert_eq!(broken(&FileOwner::of_process(), &path), Exposed { path: other.clone(), rule: WRITABLE });
         }
     }
 
@@ -354,7 +354,7 @@ mod tests {
     fn a_file_in_place_of_a_folder_is_not_used() {
         let (_root, top, _) = folders();
         fs::write(top.join("file"), "").unwrap();
-        assert!(User::of_process().folder(&top.join("file")).is_err());
+        assert!(FileOwner::of_process().folder(&top.join("file")).is_err());
     }
 
     #[test]
@@ -365,7 +365,7 @@ mod tests {
         assert!(open(&top.join("file")).is_ok());
         assert!(open(&top.join("link")).is_err());
         let folder = open(&top).unwrap();
-        assert_eq!(User::of_process().check(&folder, 0, WRITABLE), Err("is not a regular file"));
+        assert_eq!(FileOwner::of_process().check(&folder, 0, WRITABLE), Err("is not a regular file"));
     }
 
     #[test]
@@ -382,9 +382,9 @@ mod tests {
         ] {
             set_mode(&path, mode);
             let file = open(&path).unwrap();
-            let found = User::of_process().check(&file, forbidden, WRITABLE);
+            let found = FileOwner::of_process().check(&file, forbidden, WRITABLE);
             assert_eq!(found, if fits { Ok(()) } else { Err(WRITABLE) }, "{mode:o}");
-            assert_eq!(User::another().check(&file, forbidden, WRITABLE), Err(FOREIGN));
+            assert_eq!(FileOwner::another().check(&file, forbidden, WRITABLE), Err(FOREIGN));
         }
     }
 }

@@ -61,7 +61,7 @@ pub use settings::{
     EgressEntry, ToolComponentSettings,
 };
 pub use state::tool_grant;
-pub use wasi::Wasi;
+pub use wasi::WasiVersion;
 
 /// Microsoft Graph of the global cloud.
 const DEFAULT_GRAPH: &str = "https://graph.microsoft.com";
@@ -76,14 +76,14 @@ const STACK_BYTES: usize = 2 * 1024 * 1024;
 type CompilerOf = Box<dyn Fn(&Path) -> Option<Command> + Send + Sync>;
 
 /// An engine for the tool components of a version of WASI, which may use what toolchains emit by default.
-pub fn engine(wasi: Wasi) -> Result<Engine, crate::error::Error> {
+pub fn engine(wasi: WasiVersion) -> Result<Engine, crate::error::Error> {
     let mut config = Config::new();
     config
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
         .epoch_interruption(true)
-        .concurrency_support(wasi == Wasi::V0_3)
+        .concurrency_support(wasi == WasiVersion::V0_3)
         .async_stack_size(STACK_BYTES)
         .max_wasm_stack(STACK_BYTES / 2);
     Engine::new(&config).map_err(crate::error::Error::Engine)
@@ -214,10 +214,10 @@ impl ToolComponentsBuilder {
 
 /// The engines that are needed, each with what ends its epochs. Without a component there is no engine, and no thread.
 #[derive(Default)]
-struct Engines(HashMap<Wasi, (Engine, Arc<Ticker>)>);
+struct Engines(HashMap<WasiVersion, (Engine, Arc<Ticker>)>);
 
 impl Engines {
-    fn of(&mut self, wasi: Wasi) -> Result<&(Engine, Arc<Ticker>), crate::error::Error> {
+    fn of(&mut self, wasi: WasiVersion) -> Result<&(Engine, Arc<Ticker>), crate::error::Error> {
         Ok(match self.0.entry(wasi) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => {
@@ -259,7 +259,7 @@ impl ToolComponents {
     /// Compiles a component into the code cache, unless it is there.
     pub fn compile(component: &[u8], cache: &CodeCache) -> Result<(), LoadProblem> {
         loaded::check(component)?;
-        let engine = engine(Wasi::of(component)).map_err(LoadProblem::Engine)?;
+        let engine = engine(WasiVersion::of(component)).map_err(LoadProblem::Engine)?;
         cache.fill(&engine, component).map_err(LoadProblem::Invalid)
     }
 

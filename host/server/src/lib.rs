@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use activity::Activity;
 use connection::Connection;
 use shared::Shared;
-use shares::{Bounds, Shares};
+use shares::{ShareBounds, Shares};
 use turns::Turns;
 
 mod activity;
@@ -75,7 +75,7 @@ const MAX_REFUSALS: usize = 64;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpError {
+pub enum ServerError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -103,8 +103,8 @@ pub struct HttpServer {
 
 impl HttpServer {
     /// Starts to listen. Clients may connect, and wait for [`HttpServer::serve`].
-    pub async fn bind(address: SocketAddr) -> Result<Self, HttpError> {
-        let failed = |reason| HttpError::Listen { address, reason };
+    pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+        let failed = |reason| ServerError::Listen { address, reason };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address })
@@ -116,11 +116,11 @@ impl HttpServer {
     }
 
     /// Says whether tokens would cross a network unencrypted.
-    pub fn check(address: SocketAddr, tls: bool, trusted_proxies: &[IpNet]) -> Result<(), HttpError> {
+    pub fn check(address: SocketAddr, tls: bool, trusted_proxies: &[IpNet]) -> Result<(), ServerError> {
         if tls || address.ip().to_canonical().is_loopback() || !trusted_proxies.is_empty() {
             return Ok(());
         }
-        Err(HttpError::Insecure(address))
+        Err(ServerError::Insecure(address))
     }
 
     /// Serves until `stop` completes. Then lets requests in flight finish, until the time for that is over or
@@ -132,7 +132,7 @@ impl HttpServer {
         options: Options,
         stop: impl Future<Output = ()>,
         cancel: impl Future<Output = ()>,
-    ) -> Result<(), HttpError> {
+    ) -> Result<(), ServerError> {
         let https = options.tls.is_some();
         Self::check(self.address, https, &options.trusted_proxies)?;
         let (limits, tls) = (options.limits.clone(), options.tls.clone());
@@ -141,7 +141,7 @@ impl HttpServer {
             proxies_only: !https && !self.address.ip().to_canonical().is_loopback(),
             acceptor: tls.as_ref().map(Certificates::acceptor).transpose()?,
             protocols: connection::protocols(&limits),
-            buffered: Shares::new(Bounds {
+            buffered: Shares::new(ShareBounds {
                 most: limits.buffered_bytes,
                 most_each: limits.buffered_bytes / 2,
                 least: LEAST_BODY_BYTES.min(limits.buffered_bytes / 1_000).max(1),
@@ -159,7 +159,7 @@ impl HttpServer {
         let reloading = tls.map(|tls| tokio::spawn(tls.keep_fresh()));
         let (ending, ended) = watch::channel(false);
         let mut connections = JoinSet::new();
-        let places = Shares::new(Bounds {
+        let places = Shares::new(ShareBounds {
             most: limits.connections,
             most_each: (limits.connections / 2).max(1),
             least: 1,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 /// Why a request does not reach the handler.
-pub(super) struct Refusal {
+pub(super) struct RequestRefusal {
     pub(super) status: StatusCode,
     pub(super) reason: &'static str,
     pub(super) retry_after: Option<Duration>,
@@ -13,7 +13,7 @@ pub(super) struct Refusal {
     pub(super) closes: bool,
 }
 
-impl Refusal {
+impl RequestRefusal {
     pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
         Self { status, reason, retry_after: None, closes: false }
     }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::activity::{Activity, InFlight};
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::shared::Shared;
 use super::shares::Share;
 
@@ -55,8 +55,8 @@ impl Whole {
     }
 }
 
-fn busy() -> Refusal {
-    Refusal::busy("the server is busy, try again in a moment").closing()
+fn busy() -> RequestRefusal {
+    RequestRefusal::busy("the server is busy, try again in a moment").closing()
 }
 
 /// The length that the head declares, if it does.
@@ -72,14 +72,14 @@ pub(super) async fn read(
     headers: &HeaderMap,
     mut body: Incoming,
     most: usize,
-) -> Result<Whole, Refusal> {
+) -> Result<Whole, RequestRefusal> {
     if body.is_end_stream() {
         return Ok(Whole::empty(shared, client));
     }
     let limits = &shared.options.limits;
     let most = most.min(limits.body_bytes);
-    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too large").closing();
-    let too_slow = |reason| Refusal::new(StatusCode::REQUEST_TIMEOUT, reason).closing();
+    let too_large = || RequestRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too large").closing();
+    let too_slow = |reason| RequestRefusal::new(StatusCode::REQUEST_TIMEOUT, reason).closing();
     let declared = declared(headers);
     if declared.is_some_and(|declared| declared > most as u64) {
         return Err(too_large());
@@ -107,7 +107,7 @@ pub(super) async fn read(
             }
         };
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body breaks off"))?;
+        let frame = frame.map_err(|_| RequestRefusal::new(StatusCode::BAD_REQUEST, "the body breaks off"))?;
         // Trailers mean nothing here.
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());

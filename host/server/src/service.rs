@@ -25,12 +25,12 @@ use super::body::{BrokenOff, HttpBody};
 use super::client_address::{client_address, misnamed};
 use super::handler::BodyNeed;
 use super::observer::Observed;
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
-use super::turns::{HeldTurn, Turn, Turns};
-use super::untaken::Watched;
+use super::turns::{HeldTurn, HandlerTurn, Turns};
+use super::untaken::WatchedBody;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
 const FIELD_OVERHEAD: usize = 32;
@@ -45,7 +45,7 @@ pub(super) async fn answer(
     peer: IpAddr,
     activity: &Arc<Activity>,
     request: Request<Incoming>,
-) -> Response<Answer> {
+) -> Response<SentBody> {
     let in_flight = activity.begin(request.version() == Version::HTTP_2);
     let version = request.version();
     let path = path_below(request.uri(), &shared.options.path_prefix);
@@ -85,19 +85,19 @@ pub(super) async fn answer(
                 let content = match is_written {
                     true => {
                         let limits = &shared.options.limits;
-                        Content::Watched(Watched::new(written, limits, |written| written.give_up(UNTAKEN)))
+                        Content::Watched(WatchedBody::new(written, limits, |written| written.give_up(UNTAKEN)))
                     }
                     false => Content::Whole(written),
                 };
-                Answer { content, _in_flight: in_flight }
+                SentBody { content, _in_flight: in_flight }
             })
         }
         Err(refusal) => {
             let _in_trace = observed.log_span().entered();
-            refused(shared, Refusal { closes, ..refusal }, version).map(|body| {
+            refused(shared, RequestRefusal { closes, ..refusal }, version).map(|body| {
                 let (holds, shared) = (Holds::default(), Arc::clone(shared));
                 let written = Written { body, deadline: None, observed, holds, shared };
-                Answer { content: Content::Whole(written), _in_flight: in_flight }
+                SentBody { content: Content::Whole(written), _in_flight: in_flight }
             })
         }
     }
@@ -114,8 +114,8 @@ async fn waited(closes: bool, rest: Rest, pause: Duration, in_flight: &InFlight)
     closes
 }
 
-fn refused(shared: &Shared, refusal: Refusal, version: Version) -> Response<HttpBody> {
-    let Refusal { status, reason, retry_after, closes } = refusal;
+fn refused(shared: &Shared, refusal: RequestRefusal, version: Version) -> Response<HttpBody> {
+    let RequestRefusal { status, reason, retry_after, closes } = refusal;
     let correlation_id = (shared.options.correlation_ids)();
     tracing::info!(%correlation_id, status = status.as_u16(), reason, "a request was refused");
     let mut response = plain_text(status, reason, &correlation_id);
@@ -159,7 +159,7 @@ async fn received(
     request: Request<Incoming>,
     in_flight: &InFlight,
     rest: &mut Rest,
-) -> Result<Received, Refusal> {
+) -> Result<Received, RequestRefusal> {
     let (mut parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
     let (client, path) = match screened(shared, peer, &mut parts).await {
@@ -178,10 +178,10 @@ async fn received(
             Whole::empty(shared, client)
         }
     };
-    let busy = || Refusal::busy("too many requests of your network are at work, try again in a moment");
+    let busy = || RequestRefusal::busy("too many requests of your network are at work, try again in a moment");
     let turn = HeldTurn::new(shared.turns.take(client).await.ok_or_else(busy)?);
     // No place is taken while a request waits for its turn. A stream without a place occupies nothing of the handler.
-    let busy = || Refusal::busy("there are too many event streams, try again in a moment");
+    let busy = || RequestRefusal::busy("there are too many event streams, try again in a moment");
     let place = if shared.handler.lasts(&parts.method, &path) {
         Some(StreamPlace::take(shared, &shared.event_streams, client).ok_or_else(busy)?)
     } else if shared.handler.relays(&parts.method, &path) {
@@ -195,12 +195,12 @@ async fn received(
 }
 
 /// What is decided by the head of a request alone. Returns the address that is responsible for it, and its path.
-async fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr, String), Refusal> {
+async fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(IpAddr, String), RequestRefusal> {
     check_size(parts, shared.options.limits.header_bytes)?;
     check_target(parts)?;
     let path = path_below(&parts.uri, &shared.options.path_prefix).into_owned();
     if shared.proxies_only && !shared.is_proxy(peer) && !shared.handler.is_health_check(&path) {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
+        return Err(RequestRefusal::new(StatusCode::FORBIDDEN, "requests are accepted from the declared proxy only"));
     }
     let misnamed = misnamed(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
     if let Some(advice) = misnamed
@@ -210,9 +210,9 @@ async fn screened(shared: &Shared, peer: IpAddr, parts: &mut Parts) -> Result<(I
     }
     let client = client_address(peer, &parts.headers, &shared.options.trusted_proxies, shared.options.forwarded_header);
     let admitted = shared.handler.admit(&parts.method, &path, shares::of(client)).await;
-    admitted.map_err(|after| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
+    admitted.map_err(|after| RequestRefusal::later(StatusCode::TOO_MANY_REQUESTS, "too many requests", after))?;
     let address = HeaderValue::try_from(client.to_string());
-    let address = address.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
+    let address = address.map_err(|_| RequestRefusal::new(StatusCode::BAD_REQUEST, "the address cannot be told"))?;
     parts.headers.insert(&shared.options.client_address_header, address);
     keep_handed_over(shared, peer, &mut parts.headers);
     Ok((client, path))
@@ -222,12 +222,12 @@ async fn handled(
     shared: &Shared,
     received: Received,
     in_flight: &InFlight,
-) -> Result<(Response<HttpBody>, Holds), Refusal> {
+) -> Result<(Response<HttpBody>, Holds), RequestRefusal> {
     let Received { request, client, mut buffered, place, turn, time } = received;
     let handled = in_flight.handled();
     let answered = tokio::time::timeout(time, shared.handler.handle_http(request)).await;
     let response = answered
-        .map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long and was cancelled"))?;
+        .map_err(|_| RequestRefusal::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long and was cancelled"))?;
     // The request is over; what is held from now on is the answer. There is always room for one that exists already.
     let is_stream = response.body().is_event_stream();
     buffered.settle(match response.body().size_hint().exact() {
@@ -248,35 +248,35 @@ async fn handled(
 
 /// A body is framed by its length or in chunks. Proxies and servers that read any other coding differently take a part of
 /// one request for another request (RFC 9112 sections 6.1 and 11.2), so nothing more of the connection is believed.
-fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_coding(headers: &HeaderMap) -> Result<(), RequestRefusal> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => {
             let reason = "the transfer coding of the request is not supported: send it as chunked, and say so once";
-            Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, reason).closing())
+            Err(RequestRefusal::new(StatusCode::NOT_IMPLEMENTED, reason).closing())
         }
     }
 }
 
-fn check_size(parts: &Parts, most: usize) -> Result<(), Refusal> {
+fn check_size(parts: &Parts, most: usize) -> Result<(), RequestRefusal> {
     let fields = parts.headers.iter().fold(0_usize, |total, (name, value)| {
         total.saturating_add(name.as_str().len()).saturating_add(value.len()).saturating_add(FIELD_OVERHEAD)
     });
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if fields.saturating_add(target) > most {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return Err(Refusal::new(status, "the header of the request is too large"));
+        return Err(RequestRefusal::new(status, "the header of the request is too large"));
     }
     Ok(())
 }
 
 /// A request says once for which host it is (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-fn check_target(parts: &Parts) -> Result<(), Refusal> {
-    let bad = |reason| Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
+fn check_target(parts: &Parts) -> Result<(), RequestRefusal> {
+    let bad = |reason| Err(RequestRefusal::new(StatusCode::BAD_REQUEST, reason));
     if parts.method == Method::CONNECT {
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "this is no proxy"));
+        return Err(RequestRefusal::new(StatusCode::NOT_IMPLEMENTED, "this is no proxy"));
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match hosts.next().map(HeaderValue::to_str) {
@@ -346,11 +346,11 @@ struct Holds {
     place: Option<StreamPlace>,
     _buffered: Option<Share>,
     _handled: Option<Handled>,
-    _turn: Option<Box<Turn>>,
+    _turn: Option<Box<HandlerTurn>>,
 }
 
 /// The body of an answer.
-pub(super) struct Answer {
+pub(super) struct SentBody {
     content: Content,
     _in_flight: InFlight,
 }
@@ -359,7 +359,7 @@ enum Content {
     /// It is all there.
     Whole(Written),
     /// It is written while it is read.
-    Watched(Watched<Written>),
+    Watched(WatchedBody<Written>),
 }
 
 /// Why an answer is given up whose client does not read.
@@ -426,7 +426,7 @@ impl Body for Written {
     }
 }
 
-impl Body for Answer {
+impl Body for SentBody {
     type Data = Bytes;
     type Error = BrokenOff;
 

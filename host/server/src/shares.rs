@@ -51,7 +51,7 @@ pub(super) fn networks(address: IpAddr) -> Networks {
 
 /// What is shared.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct ShareBounds {
     /// Of all clients together.
     pub(super) most: usize,
     /// Of one address, and of one network.
@@ -68,7 +68,7 @@ pub(super) struct Bounds {
 
 /// An amount that clients share. What occupies nothing is not remembered.
 pub(super) struct Shares {
-    bounds: Bounds,
+    bounds: ShareBounds,
     table: Mutex<Table>,
 }
 
@@ -135,7 +135,7 @@ pub(super) struct Share {
 
 impl Shares {
     /// Nothing is occupied yet.
-    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
+    pub(super) fn new(bounds: ShareBounds) -> Arc<Self> {
         Arc::new(Self { bounds, table: Mutex::default() })
     }
 
@@ -300,7 +300,7 @@ impl Table {
     }
 
     /// The widest first: a network that has its part may have no more, even where there is room.
-    fn obstacle(&self, bounds: Bounds, networks: Option<Networks>, more: usize) -> Option<Obstacle> {
+    fn obstacle(&self, bounds: ShareBounds, networks: Option<Networks>, more: usize) -> Option<Obstacle> {
         let has_its_part = |network| self.occupied_by(network).saturating_add(more) > bounds.most_each;
         let network = networks.into_iter().flatten().enumerate().find(|network| has_its_part(*network));
         let full = || (self.occupied.saturating_add(more) > bounds.most).then_some(Obstacle::Full);
@@ -323,7 +323,7 @@ impl Table {
         &self,
         newcomer: Option<Networks>,
         obstacle: Obstacle,
-        bounds: Bounds,
+        bounds: ShareBounds,
         wanted: usize,
     ) -> Option<(u64, Standing)> {
         let in_the_way = |holder: &Holder| match (obstacle, &holder.client, newcomer) {

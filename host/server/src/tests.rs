@@ -184,7 +184,7 @@ struct Running {
     component: Arc<Component>,
     stop: Option<oneshot::Sender<()>>,
     cancel: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), HttpError>>,
+    task: JoinHandle<Result<(), ServerError>>,
 }
 
 /// Limits that are reached soon.

@@ -58,7 +58,7 @@ struct Queue {
 
 struct Waiting {
     number: u64,
-    go: oneshot::Sender<Turn>,
+    go: oneshot::Sender<HandlerTurn>,
 }
 
 /// The place of a request that waits. Dropping it gives it up, unless the request has got its turn.
@@ -69,7 +69,7 @@ struct Place<'a> {
 }
 
 /// The right of one request to be at work. Dropping it gives it to another one.
-pub(super) struct Turn {
+pub(super) struct HandlerTurn {
     turns: Arc<Turns>,
     networks: Networks,
 }
@@ -130,12 +130,12 @@ impl Turns {
     /// A turn for a request of `client`, at once or as soon as there is one. `None`: too many of its address wait already,
     /// or it has waited for too long.
     #[allow(clippy::disallowed_methods, reason = "tokio's clock, which a test can stop and move")]
-    pub(super) async fn take(self: &Arc<Self>, client: IpAddr) -> Option<Turn> {
+    pub(super) async fn take(self: &Arc<Self>, client: IpAddr) -> Option<HandlerTurn> {
         let networks = networks(client);
         let (_place, granted) = {
             let mut table = self.table();
             if table.begin(networks, self) {
-                return Some(Turn { turns: Arc::clone(self), networks });
+                return Some(HandlerTurn { turns: Arc::clone(self), networks });
             }
             if !table.waiting.has_room(networks, self.most_waiting, false) {
                 return None;
@@ -152,7 +152,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HandlerTurn {
     fn drop(&mut self) {
         let granted = {
             let mut table = self.turns.table();
@@ -161,7 +161,7 @@ impl Drop for Turn {
         };
         // The lock is free: a turn that is taken by no request any more is dropped here.
         for (networks, go) in granted {
-            let _ = go.send(Turn { turns: Arc::clone(&self.turns), networks });
+            let _ = go.send(HandlerTurn { turns: Arc::clone(&self.turns), networks });
         }
     }
 }

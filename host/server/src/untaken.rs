@@ -23,7 +23,7 @@ use super::options::Limits;
 pub(super) const BUFFERED_BYTES: usize = 64 * 1024;
 
 /// A body whose client has to take what it asks for.
-pub(super) struct Watched<B> {
+pub(super) struct WatchedBody<B> {
     state: Arc<Mutex<State<B>>>,
     watch: AbortHandle,
     patience: Patience,
@@ -60,7 +60,7 @@ impl Patience {
     }
 }
 
-impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Watched<B> {
+impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> WatchedBody<B> {
     /// Watches an answer. What `given_up` says is for the log.
     pub(super) fn new(body: B, limits: &Limits, given_up: impl FnOnce(&B) + Send + 'static) -> Self {
         let patience = Patience::of(limits);
@@ -75,7 +75,7 @@ impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Watched<
     }
 }
 
-impl<B> Drop for Watched<B> {
+impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.watch.abort();
     }
@@ -115,7 +115,7 @@ async fn sleep_until(until: Instant) {
     tokio::time::sleep_until(until).await;
 }
 
-impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Body for Watched<B> {
+impl<B: Body<Data = Bytes, Error = BrokenOff> + Send + Unpin + 'static> Body for WatchedBody<B> {
     type Data = Bytes;
     type Error = BrokenOff;
 
@@ -163,10 +163,10 @@ mod tests {
         StreamBody::new(pieces)
     }
 
-    fn watched() -> (Watched<impl Body<Data = Bytes, Error = BrokenOff> + Send + Unpin>, Arc<AtomicBool>) {
+    fn watched() -> (WatchedBody<impl Body<Data = Bytes, Error = BrokenOff> + Send + Unpin>, Arc<AtomicBool>) {
         let given_up = Arc::<AtomicBool>::default();
         let flag = Arc::clone(&given_up);
-        let watched = Watched::new(endless(), &Limits::default(), move |_| flag.store(true, Ordering::SeqCst));
+        let watched = WatchedBody::new(endless(), &Limits::default(), move |_| flag.store(true, Ordering::SeqCst));
         (watched, given_up)
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KEY_BYTES, MemoryStore, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore,
+    DataKeys, GivenDataKeys, KEY_BYTES, MemoryStore, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore,
     SqliteStore, StoreError, StoreLimits,
 };
 use redis::Redis;
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn in_redis(clock: Arc<dyn Clock>) -> Option<(Redis, RedisStore)> {
     let redis = Redis::start()?;
     let options = RedisOptions { url: RedisUrl::parse(&redis.url()).ok()?, prefix: "bench:".to_owned(), ca_file: None };
-    let keys = Arc::new(GivenKeys::new(DataKeys::parse(&[7; KEY_BYTES])?, "the benchmark"));
+    let keys = Arc::new(GivenDataKeys::new(DataKeys::parse(&[7; KEY_BYTES])?, "the benchmark"));
     let store = RedisStore::connect(&options, keys, clock).await.ok()?;
     Some((redis, store))
 }

@@ -47,8 +47,8 @@ impl Lab {
     fn accept(&self, token: &Secret<String>) -> Result<Bearer, TokenError> {
         run(authenticate(&self.env, &self.authority.world, token.clone(), "User.Read")).map_err(|refused| match refused
         {
-            Refused::Token(error) => error,
-            Refused::TooMany(after) => panic!("too many for {after:?}"),
+            RefusedBearer::Token(error) => error,
+            RefusedBearer::TooMany(after) => panic!("too many for {after:?}"),
         })
     }
 

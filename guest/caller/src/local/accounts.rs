@@ -102,7 +102,7 @@ pub struct AccountTokens {
 
 /// Where the tokens of a sign-in come from, and what its ID token says besides the account.
 #[derive(Clone, Copy, Default)]
-pub struct Source<'a> {
+pub struct SignInSource<'a> {
     /// From the identity broker of the machine, which keeps the refresh token.
     pub by_broker: bool,
     /// Names the person's session to Entra ID.
@@ -243,7 +243,7 @@ pub async fn save(
     scopes: &[String],
     tokens: TokenSet,
 ) -> Result<(), StoreError> {
-    save_from(env, account, scopes, tokens, Source::default()).await
+    save_from(env, account, scopes, tokens, SignInSource::default()).await
 }
 
 /// The same for a sign-in of this origin.
@@ -252,7 +252,7 @@ pub async fn save_from(
     account: &Account,
     scopes: &[String],
     tokens: TokenSet,
-    from: Source<'_>,
+    from: SignInSource<'_>,
 ) -> Result<(), StoreError> {
     let now = env.clock.now();
     let taken_in = env.records.update(&REPLACED_TOKENS, &account.home_account_id, |stored| {

@@ -128,7 +128,7 @@ pub async fn admit(
         .map_err(|error| SignInError::Untrusted(untrusted(env, error)))?;
     let account = Account::from(&validated);
     env.trail.record(account.event("sign-in.completed", Outcome::Success)).await?;
-    let from = accounts::Source { by_broker: false, login_hint: validated.login_hint() };
+    let from = accounts::SignInSource { by_broker: false, login_hint: validated.login_hint() };
     accounts::save_from(env, &account, scopes, tokens, from).await?;
     Ok(account)
 }

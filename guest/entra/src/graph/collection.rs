@@ -27,7 +27,7 @@ pub enum Query {
 
 /// How much of a collection is read at most.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct CollectionBounds {
     /// Items that are returned.
     pub items: usize,
     /// Pages that are asked for. Graph may answer with fewer items in a page than were asked for, even with none.
@@ -56,7 +56,7 @@ pub async fn read<E: Error + 'static>(
     tokens: &Source<'_, E>,
     path: &str,
     query: Query,
-    bounds: Bounds,
+    bounds: CollectionBounds,
 ) -> Result<Collection, GraphError<E>> {
     let malformed = || GraphError::Malformed(Evidence::default());
     let mut items = Vec::new();
@@ -104,7 +104,7 @@ mod tests {
     use crate::testing::EntraWorlds as _;
 
     const GRAPH: &str = "https://graph.microsoft.com/v1.0";
-    const BOUNDS: Bounds = Bounds { items: 4, pages: 3 };
+    const BOUNDS: CollectionBounds = CollectionBounds { items: 4, pages: 3 };
 
     struct Tokens;
 

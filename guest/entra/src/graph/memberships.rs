@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Source;
-use super::collection::{self, Bounds, Query};
+use super::collection::{self, CollectionBounds, Query};
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 
@@ -47,7 +47,7 @@ pub async fn of_user<E: Error + 'static>(
     // Without the cast there would be directory roles and administrative units as well. A cast is an advanced query,
     // which needs `$count`.
     let path = format!("/me/transitiveMemberOf/microsoft.graph.group?$select=id,displayName&$count=true&$top={PAGE}");
-    let bounds = Bounds { items: MAX_GROUPS, pages: MAX_PAGES };
+    let bounds = CollectionBounds { items: MAX_GROUPS, pages: MAX_PAGES };
     let found = collection::read(env, tokens, &path, Query::Advanced, bounds).await?;
     let groups = found.items.into_iter().map(Group::deserialize).collect::<Result<_, _>>();
     let groups = groups.map_err(|_| GraphError::Malformed(Evidence::default()))?;

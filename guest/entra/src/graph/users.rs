@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 use super::client::Source;
-use super::collection::{self, Bounds, Query};
+use super::collection::{self, CollectionBounds, Query};
 use super::error::{Evidence, GraphError};
 use crate::entra_world::EntraWorld;
 
@@ -59,7 +59,7 @@ pub async fn find<E: Error + 'static>(
         "/users?$select=id,displayName,mail,userPrincipalName&$top={MAX_USERS}&$filter={}",
         encoded(&filter(query))
     );
-    let bounds = Bounds { items: MAX_USERS, pages: 1 };
+    let bounds = CollectionBounds { items: MAX_USERS, pages: 1 };
     let found = collection::read(env, tokens, &path, Query::Plain, bounds).await?;
     let users = found.items.into_iter().map(User::deserialize).collect::<Result<_, _>>();
     let users = users.map_err(|_| GraphError::Malformed(Evidence::default()))?;

@@ -10,7 +10,7 @@ use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::documents::{AuthorityFault, Deadline, Demand, DocumentKind, DocumentName, Fetched, Slot, Unavailable};
+use super::documents::{AuthorityFault, Deadline, Demand, DocumentKind, DocumentName, Fetched, DocumentSlot, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::clock_offset;
@@ -64,9 +64,9 @@ pub struct AuthorityEndpoints {
 /// What an instance knows of its authority.
 #[derive(Debug, Default)]
 pub(super) struct Authority {
-    metadata: Slot<AuthorityMetadata>,
-    version_1_issuer: Slot<String>,
-    keys: Slot<KeySet>,
+    metadata: DocumentSlot<AuthorityMetadata>,
+    version_1_issuer: DocumentSlot<String>,
+    keys: DocumentSlot<KeySet>,
 }
 
 impl Authority {

@@ -74,7 +74,7 @@ impl fmt::Debug for CompactToken {
 }
 
 /// The parts of a compact token whose form and header are acceptable.
-pub(super) struct Signed {
+pub(super) struct SignedToken {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: String,
     pub(super) payload: Vec<u8>,
@@ -82,7 +82,7 @@ pub(super) struct Signed {
 
 /// Reads a compact token.
 pub fn parse(token: &str) -> Result<CompactToken, TokenError> {
-    let Signed { algorithm, key_id, payload } = parse_signed(token)?;
+    let SignedToken { algorithm, key_id, payload } = parse_signed(token)?;
     Ok(CompactToken { algorithm, key_id, claims: object(&payload, Part::Claims)? })
 }
 
@@ -95,7 +95,7 @@ pub(super) fn check_length(token: &str) -> Result<(), TokenError> {
 }
 
 /// Reads all but the content of the payload.
-pub(super) fn parse_signed(token: &str) -> Result<Signed, TokenError> {
+pub(super) fn parse_signed(token: &str) -> Result<SignedToken, TokenError> {
     check_length(token)?;
     let mut parts = token.split('.');
     let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -108,7 +108,7 @@ pub(super) fn parse_signed(token: &str) -> Result<Signed, TokenError> {
     let key_id = key_id(&header)?;
     let payload = decode(claims, Part::Claims)?;
     decode(signature, Part::Signature)?;
-    Ok(Signed { algorithm, key_id, payload })
+    Ok(SignedToken { algorithm, key_id, payload })
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<Algorithm, TokenError> {

@@ -10,7 +10,7 @@ macro_rules! convert_token_validator_types {
     ($types:ident) => {
         const _: () = {
             use $crate::token::contract::{AgentRole, CallerKind, Groups, Principal, PrincipalKind};
-            use $crate::token::{Category, Fact, Requirements, TokenError};
+            use $crate::token::{Category, EvidenceValue, Requirements, TokenError};
 
             impl From<$types::Requirements> for Requirements {
                 fn from(needs: $types::Requirements) -> Self {
@@ -91,12 +91,12 @@ macro_rules! convert_token_validator_types {
                 }
             }
 
-            impl From<Fact> for $types::AttributeValue {
-                fn from(fact: Fact) -> Self {
+            impl From<EvidenceValue> for $types::AttributeValue {
+                fn from(fact: EvidenceValue) -> Self {
                     match fact {
-                        Fact::Text(text) => Self::Text(text),
-                        Fact::Number(number) => Self::Number(number),
-                        Fact::Texts(texts) => Self::Texts(texts),
+                        EvidenceValue::Text(text) => Self::Text(text),
+                        EvidenceValue::Number(number) => Self::Number(number),
+                        EvidenceValue::Texts(texts) => Self::Texts(texts),
                     }
                 }
             }

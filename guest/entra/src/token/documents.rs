@@ -245,7 +245,7 @@ impl<T> Fetched<T> {
 
 /// One document as this instance knows it.
 #[derive(Debug)]
-pub(super) struct Slot<T> {
+pub(super) struct DocumentSlot<T> {
     url: RefCell<String>,
     current: RefCell<Option<Rc<Fetched<T>>>>,
     /// Unix time of the last look into the store.
@@ -256,7 +256,7 @@ pub(super) struct Slot<T> {
     fault: RefCell<Option<AuthorityFault>>,
 }
 
-impl<T> Default for Slot<T> {
+impl<T> Default for DocumentSlot<T> {
     fn default() -> Self {
         Self {
             url: RefCell::default(),
@@ -306,7 +306,7 @@ impl StoredDocument {
 /// How a document is read; the error is for the log.
 pub(super) type Parse<'a, T> = &'a dyn Fn(&[u8]) -> Result<T, String>;
 
-impl<T> Slot<T> {
+impl<T> DocumentSlot<T> {
     /// The document as this instance has it, if there is nothing to do about it: neither due for a refresh nor
     /// for a look into the store.
     pub(super) fn fresh(&self, now: u64) -> Option<Rc<Fetched<T>>> {
@@ -368,7 +368,7 @@ impl<T> Slot<T> {
 
 /// One call's question for a document.
 struct DocumentQuestion<'r, T> {
-    slot: &'r Slot<T>,
+    slot: &'r DocumentSlot<T>,
     env: &'r EntraWorld<'r>,
     name: DocumentName<'r>,
     /// Names the records.

@@ -23,7 +23,7 @@ pub enum Category {
 
 /// The value of a fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub enum EvidenceValue {
     /// A single text.
     Text(String),
     /// A count, or a quantity in the unit that ends the name.
@@ -32,34 +32,34 @@ pub enum Fact {
     Texts(Vec<String>),
 }
 
-impl From<String> for Fact {
+impl From<String> for EvidenceValue {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<&str> for Fact {
+impl From<&str> for EvidenceValue {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<u64> for Fact {
+impl From<u64> for EvidenceValue {
     fn from(number: u64) -> Self {
         Self::Number(number)
     }
 }
 
-impl From<Vec<String>> for Fact {
+impl From<Vec<String>> for EvidenceValue {
     fn from(texts: Vec<String>) -> Self {
         Self::Texts(texts)
     }
 }
 
 /// A named fact.
-type Named = (&'static str, Fact);
+type Named = (&'static str, EvidenceValue);
 
-fn fact(name: &'static str, value: impl Into<Fact>) -> Named {
+fn fact(name: &'static str, value: impl Into<EvidenceValue>) -> Named {
     (name, value.into())
 }
 
@@ -129,7 +129,7 @@ impl TokenError {
     }
 
     /// The facts behind it, for the log: a client must not see them.
-    pub fn into_evidence(self) -> Vec<(&'static str, Fact)> {
+    pub fn into_evidence(self) -> Vec<(&'static str, EvidenceValue)> {
         match self {
             Self::TooLarge { length, limit } => vec![fact("length-bytes", length), fact("limit-bytes", limit)],
             Self::NotCompact { parts } => vec![fact("parts", parts)],
@@ -195,7 +195,7 @@ mod tests {
         let error = TokenError::TooLarge { length: 20_000, limit: 16_384 };
         assert_eq!(
             error.into_evidence(),
-            [("length-bytes", Fact::Number(20_000)), ("limit-bytes", Fact::Number(16_384))]
+            [("length-bytes", EvidenceValue::Number(20_000)), ("limit-bytes", EvidenceValue::Number(16_384))]
         );
     }
 
@@ -208,11 +208,11 @@ mod tests {
         assert_eq!(expired.clock_evidence(&env), None, "nothing is known");
         clock_offset::is_behind(&env, 400);
         for error in &early {
-            assert_eq!(error.clock_evidence(&env), Some(("clock-behind-seconds", Fact::Number(400))));
+            assert_eq!(error.clock_evidence(&env), Some(("clock-behind-seconds", EvidenceValue::Number(400))));
         }
         assert_eq!((expired.clock_evidence(&env), TokenError::NoPermissions.clock_evidence(&env)), (None, None));
         clock_offset::is_behind(&env, -400);
-        assert_eq!(expired.clock_evidence(&env), Some(("clock-ahead-seconds", Fact::Number(400))));
+        assert_eq!(expired.clock_evidence(&env), Some(("clock-ahead-seconds", EvidenceValue::Number(400))));
         assert!(early.iter().all(|error| error.clock_evidence(&env).is_none()));
         clock_offset::is_behind(&env, 30);
         assert_eq!(expired.clock_evidence(&env), None, "that is not worth a word");

@@ -30,7 +30,7 @@ mod tests;
 pub use authority::AuthorityEndpoints;
 pub use documents::AuthorityFault;
 pub use error::{BearerChallenge, KeyFault, Part, TokenError};
-pub use evidence::{Category, Fact};
+pub use evidence::{Category, EvidenceValue};
 pub use given_keys::GivenKeys;
 pub use requirements::{GroupResolver, Requirements};
 pub use validation::{

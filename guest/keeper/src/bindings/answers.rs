@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use entra_mcp_boundary::answer::Content;
+use entra_mcp_boundary::answer::AnswerContent;
 use entra_mcp_boundary::event_ids::Broken;
 use serde_json::json;
 use wasip2::http::types as host;
 use wasip2::io::poll::Pollable;
 use wasip2::io::streams as host_streams;
 
-use super::call::{Asked, Call, Ending};
+use super::call::{AskedId, Call, Ending};
 use super::generated::entra_mcp::plugin::gatekeeper;
 use super::generated::exports::seen::io::streams::StreamError;
 use super::host_streams::{error, write_all};
@@ -86,8 +86,8 @@ impl Answer {
         if finished == Finished::Dropped {
             return fail(call, "its body is not finished");
         }
-        let holds = clean.content == Content::Json && call.reads.judged;
-        *self.state.borrow_mut() = if clean.content == Content::Nothing {
+        let holds = clean.content == AnswerContent::Json && call.reads.judged;
+        *self.state.borrow_mut() = if clean.content == AnswerContent::Nothing {
             respond_whole(call, clean.status, secured(call, &clean, &set), &[]);
             State::Over
         } else if holds {
@@ -163,7 +163,7 @@ impl Answer {
             State::Over => {}
             State::Held { clean, set, message } => {
                 let message = if message.len() > MAX_MESSAGE_BYTES {
-                    let Asked(Some(id)) = &call.asked else { return fail(call, "it is too long to be judged") };
+                    let AskedId(Some(id)) = &call.asked else { return fail(call, "it is too long to be judged") };
                     let error = json!({ "code": INTERNAL_ERROR, "message": TOO_LONG });
                     json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string().into_bytes()
                 } else {
@@ -240,7 +240,7 @@ impl Ending for Answer {
 /// The fields that an answer goes out with.
 fn secured(call: &Call, clean: &Clean, set: &[Field]) -> Vec<Field> {
     let mut fields = clean.fields.clone();
-    answer::secure(&mut fields, clean.content == Content::Events);
+    answer::secure(&mut fields, clean.content == AnswerContent::Events);
     if clean.status >= 400 {
         fields::set(&mut fields, "x-correlation-id", call.correlation_id.as_bytes());
     }

@@ -17,9 +17,9 @@ use crate::destinations::Destinations;
 const MAX_NOTES: u32 = 10;
 
 /// The part of a request that an answer in place of the tool's names.
-pub(super) struct Asked(pub(super) Option<Value>);
+pub(super) struct AskedId(pub(super) Option<Value>);
 
-impl Asked {
+impl AskedId {
     /// The id of the message in a body, if it is one.
     pub(super) fn of(body: &[u8]) -> Self {
         let message: Option<Value> = serde_json::from_slice(body).ok();
@@ -41,7 +41,7 @@ pub(super) struct Call {
     pub(super) event_key: Zeroizing<Vec<u8>>,
     /// When the request came, in nanoseconds of the monotonic clock.
     pub(super) begun: u64,
-    pub(super) asked: Asked,
+    pub(super) asked: AskedId,
     report: Cell<bool>,
     client: RefCell<Option<host::ResponseOutparam>>,
     /// The answer that goes out.
@@ -80,7 +80,7 @@ pub(super) struct Begun {
     pub(super) reads: Reads,
     pub(super) event_key: Vec<u8>,
     pub(super) begun: u64,
-    pub(super) asked: Asked,
+    pub(super) asked: AskedId,
     pub(super) report: bool,
     pub(super) client: host::ResponseOutparam,
 }

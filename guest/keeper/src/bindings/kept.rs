@@ -6,7 +6,7 @@ use entra_mcp_boundary::answer::Reads;
 
 use super::Keeper;
 use super::answers::Answer;
-use super::call::{Asked, Begun, begin, take_current};
+use super::call::{AskedId, Begun, begin, take_current};
 use super::generated::exports::entra_mcp::wrap::kept;
 use super::http::{IncomingRequest, ResponseOutparam};
 
@@ -19,7 +19,7 @@ impl kept::Guest for Keeper {
             reads,
             event_key: call.event_key,
             begun: call.begun,
-            asked: Asked::of(if reads.judged { &call.body } else { &[] }),
+            asked: AskedId::of(if reads.judged { &call.body } else { &[] }),
             report: call.report_answer,
             client,
         });

@@ -158,17 +158,17 @@ pub(super) enum OutputStream {
     /// The body of a request of its own.
     Request(Rc<Upload>),
     /// Lines for the operator.
-    Log(RefCell<Log>),
+    Log(RefCell<ToolLog>),
 }
 
 /// Lines of the tool.
 #[derive(Default)]
-pub(super) struct Log {
+pub(super) struct ToolLog {
     line: Vec<u8>,
     written: usize,
 }
 
-impl Log {
+impl ToolLog {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if *byte == b'\n' {

@@ -459,11 +459,11 @@ pub(super) struct Trip<'a> {
     /// See [`Leg::consented`].
     pub(super) consented: bool,
     /// None the first time.
-    pub(super) again: Option<Again<'a>>,
+    pub(super) again: Option<AgainAtEntra<'a>>,
 }
 
 /// Why a person goes to Entra ID again.
-pub(super) struct Again<'a> {
+pub(super) struct AgainAtEntra<'a> {
     /// What the sign-in has to bring: a JSON object.
     pub(super) claims: String,
     /// See [`StepUp::user`].
@@ -487,7 +487,7 @@ pub(super) async fn forward(
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let (claims, step_up, prompt) = match trip.again {
         // A person that has just chosen the account and signed in is not asked for that again.
-        Some(Again { claims, user, login_hint }) => {
+        Some(AgainAtEntra { claims, user, login_hint }) => {
             (Some(claims), Some(StepUp { user }), Prompt { login_hint, ..Prompt::default() })
         }
         None => {

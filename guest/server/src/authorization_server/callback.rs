@@ -19,10 +19,10 @@ use http::Response;
 use world::StoreError;
 
 use super::answers::{self, OAuthRefusal};
-use super::authorize::{self, Again, Leg, Trip, page};
+use super::authorize::{self, AgainAtEntra, Leg, Trip, page};
 use super::browser::{Browser, RememberedUser};
 use super::client::{Client, ClientError};
-use super::code::{self, Grant};
+use super::code::{self, CodeGrant};
 use super::parameters::Parameters;
 use super::{client_metadata_document, clients, consent};
 use crate::message::Request;
@@ -107,7 +107,7 @@ async fn finish(
     let answered = match admit(env, leg, request).await {
         Ok(admitted) => give(env, leg, client, browser, admitted).await,
         Err(NotSignedIn::Claims(claims)) => {
-            let again = Again { claims, user: None, login_hint: None };
+            let again = AgainAtEntra { claims, user: None, login_hint: None };
             step_up(env, leg, &browser, again).await
         }
         Err(NotSignedIn::Failed(FailedSignIn { refusal, reason })) => {
@@ -143,14 +143,14 @@ async fn give(
     if leg.step_up.is_none()
         && let Some(claims) = claims::wanted(&env.entra.records, &owner).await?
     {
-        let again = Again { claims, user: Some(user), login_hint: username.as_deref() };
+        let again = AgainAtEntra { claims, user: Some(user), login_hint: username.as_deref() };
         return step_up(env, leg, &browser, again).await;
     }
     let signed_in = owner.clone();
     let event = owner.event("authorization.completed", Outcome::Success);
     let code = code::give(
         env,
-        Grant {
+        CodeGrant {
             owner,
             redirect_uri: pending.redirect_uri_sent.then(|| pending.redirect_uri.clone()),
             code_challenge: pending.code_challenge.clone(),
@@ -184,7 +184,7 @@ async fn step_up(
     env: &ServerWorld<'_>,
     leg: &Leg,
     browser: &Browser<'_>,
-    again: Again<'_>,
+    again: AgainAtEntra<'_>,
 ) -> Result<Response<Vec<u8>>, StoreError> {
     let trip = Trip { consented: leg.consented, again: Some(again) };
     authorize::forward(env, leg.pending.clone(), browser, trip).await

@@ -5,7 +5,7 @@ use world::StoreError;
 
 use super::client::{Client, ClientError, ClientOrigin, MAX_CLIENT_ID};
 use super::redirect_uri::RedirectUriError;
-use super::redirect_uri::private_use::{self, Admitted};
+use super::redirect_uri::private_use::{self, AdmittedSchemes};
 use super::{client_metadata_document as document, registration};
 use crate::client_documents::KeptDocument;
 use crate::server_world::ServerWorld;
@@ -98,5 +98,5 @@ pub fn problems(settings: &HttpSettings) -> Vec<String> {
 
 /// Whether the operator may write the redirect URI into the settings.
 fn may_be_set(uri: &str) -> Result<(), RedirectUriError> {
-    private_use::check(uri, Admitted::Any)
+    private_use::check(uri, AdmittedSchemes::Any)
 }

@@ -35,7 +35,7 @@ const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 /// The longest code that this server can have issued, in characters.
 const MAX_LENGTH: usize = 64;
 
-/// What a code is bound to, besides its client. It outlives the [`Grant`].
+/// What a code is bound to, besides its client. It outlives the [`CodeGrant`].
 #[derive(Clone, Serialize, Deserialize)]
 struct Binding {
     redirect_uri: Option<String>,
@@ -44,7 +44,7 @@ struct Binding {
 
 /// A code as a client presents it.
 #[derive(Clone, Copy)]
-pub(super) struct Presentation<'a> {
+pub(super) struct PresentedWith<'a> {
     pub(super) code: &'a str,
     pub(super) client_id: &'a str,
     pub(super) redirect_uri: Option<&'a str>,
@@ -53,7 +53,7 @@ pub(super) struct Presentation<'a> {
 
 impl Binding {
     /// Why the code is not for this request, as a stable code for the audit record.
-    fn mismatch(&self, owner: &Owner, presented: &Presentation<'_>) -> Option<&'static str> {
+    fn mismatch(&self, owner: &Owner, presented: &PresentedWith<'_>) -> Option<&'static str> {
         let challenge = digest(presented.verifier.as_bytes());
         let same_secret = same_secret(challenge.as_bytes(), self.code_challenge.as_bytes());
         if owner.client_id != presented.client_id {
@@ -75,7 +75,7 @@ fn is_verifier(verifier: &str) -> bool {
 
 /// What a code stands for, and what it is bound to.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Grant {
+pub(super) struct CodeGrant {
     pub(super) owner: Owner,
     /// As the client sent it; none if it did not.
     pub(super) redirect_uri: Option<String>,
@@ -93,7 +93,7 @@ pub(super) struct Grant {
 #[derive(Clone, Serialize, Deserialize)]
 enum CodeState {
     /// No client has used it.
-    Given(Box<Grant>),
+    Given(Box<CodeGrant>),
     /// A client uses it now.
     InUse { owner: Owner, binding: Binding },
     /// It became this session. Earlier versions did not keep what it was bound to.
@@ -124,7 +124,7 @@ const CODES: Namespace<CodeState> =
         .absent_if_unreadable();
 
 /// Gives a code for `grant`.
-pub(super) async fn give(env: &ServerWorld<'_>, mut grant: Grant) -> Result<Secret<String>, StoreError> {
+pub(super) async fn give(env: &ServerWorld<'_>, mut grant: CodeGrant) -> Result<Secret<String>, StoreError> {
     grant.expires_at = env.entra.clock.now() + LIFETIME.as_secs();
     let code = Secret::new(random_token(env.entra.random));
     // There is no such record: the code is 256 random bits.
@@ -146,14 +146,14 @@ pub(super) enum PresentedCode {
 
 /// A code that may be used.
 pub(super) struct GoodCode {
-    pub(super) grant: Grant,
+    pub(super) grant: CodeGrant,
     code: Secret<String>,
     version: Version,
 }
 
 /// Looks at a code that a client presents. A client that it was not given to, or that does not have the verifier, cannot
 /// spoil it for the one that has.
-pub(super) async fn present(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<PresentedCode, StoreError> {
+pub(super) async fn present(env: &ServerWorld<'_>, presented: PresentedWith<'_>) -> Result<PresentedCode, StoreError> {
     let code = presented.code;
     if code.len() > MAX_LENGTH {
         return Ok(PresentedCode::Unknown);
@@ -185,7 +185,7 @@ pub(super) async fn present(env: &ServerWorld<'_>, presented: Presentation<'_>) 
 
 impl CodeState {
     /// Whose the code is, and why it is not for this request; none if it is.
-    fn mismatch(&self, presented: &Presentation<'_>) -> Option<(&Owner, &'static str)> {
+    fn mismatch(&self, presented: &PresentedWith<'_>) -> Option<(&Owner, &'static str)> {
         let (owner, binding) = match self {
             Self::Given(grant) => (&grant.owner, Some(grant.binding())),
             Self::InUse { owner, binding } => (owner, Some(binding.clone())),
@@ -200,7 +200,7 @@ impl CodeState {
     }
 }
 
-impl Grant {
+impl CodeGrant {
     fn binding(&self) -> Binding {
         Binding { redirect_uri: self.redirect_uri.clone(), code_challenge: self.code_challenge.clone() }
     }

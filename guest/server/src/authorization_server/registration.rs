@@ -20,7 +20,7 @@ use super::client::{Client, ClientOrigin};
 use super::client_metadata_document::{MAX_NAME, MAX_REDIRECT_URIS, is_json};
 use super::metadata::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use super::redirect_uri;
-use super::redirect_uri::private_use::{self, Admitted};
+use super::redirect_uri::private_use::{self, AdmittedSchemes};
 use super::text::visible;
 use super::unused::RING;
 use crate::message::{Request, json as json_answer};
@@ -267,7 +267,7 @@ fn redirect_uris(members: &Map<String, Value>, schemes: &[String]) -> Result<Vec
     let mut checked: Vec<String> = Vec::with_capacity(listed.len());
     for uri in listed {
         let uri = uri.as_str().ok_or_else(|| refused("redirect_uris has to be a list of texts"))?;
-        private_use::check(uri, Admitted::Named(schemes))
+        private_use::check(uri, AdmittedSchemes::Named(schemes))
             .map_err(|error| RegistrationError::RedirectUri(error.to_string()))?;
         if !checked.iter().any(|known| known == uri) {
             checked.push(uri.to_owned());

@@ -16,7 +16,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, OAuthRefusal};
 use super::client::{self, Client, ClientError};
-use super::code::{self, GoodCode, Grant, Presentation, PresentedCode};
+use super::code::{self, GoodCode, CodeGrant, PresentedWith, PresentedCode};
 use super::parameters::Parameters;
 use super::{authorize, clients};
 use crate::message::{Request, json as json_answer};
@@ -189,7 +189,7 @@ async fn exchange(
     let code = parameters.get("code").ok_or_else(|| missing("code"))?;
     let verifier = parameters.get("code_verifier").ok_or_else(|| missing("code_verifier"))?;
     let presented =
-        Presentation { code, client_id: &client.client_id, redirect_uri: parameters.get("redirect_uri"), verifier };
+        PresentedWith { code, client_id: &client.client_id, redirect_uri: parameters.get("redirect_uri"), verifier };
     // Checked before the code is claimed: an attacker who has stolen a code can neither use it nor use it up. The life
     // of a code and the rate limit bound the attempts that fail.
     let mut code = look(env, presented).await?;
@@ -208,7 +208,7 @@ fn invalid() -> TokenRequestError {
 }
 
 /// Looks at a presented code. If it was used before, what it gave is taken back.
-async fn look(env: &ServerWorld<'_>, presented: Presentation<'_>) -> Result<Box<GoodCode>, TokenRequestError> {
+async fn look(env: &ServerWorld<'_>, presented: PresentedWith<'_>) -> Result<Box<GoodCode>, TokenRequestError> {
     match code::present(env, presented).await? {
         PresentedCode::Good(code) => Ok(code),
         PresentedCode::Refused { owner, reason } => {
@@ -231,7 +231,7 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Resu
     let owner = grant.owner.clone();
     let event = |outcome| owner.event("session.created", outcome);
     let end = async |session: &str, reason| lifecycle::end(&env.entra, session, &owner, reason).await;
-    let Grant { owner: of, scopes, tokens, username, .. } = grant;
+    let CodeGrant { owner: of, scopes, tokens, username, .. } = grant;
     let beginning = Beginning { owner: of, resource, scopes, tokens, username };
     let (session, tokens) = match lifecycle::begin(&env.entra, beginning).await {
         Ok(begun) => begun,

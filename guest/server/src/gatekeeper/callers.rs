@@ -40,7 +40,7 @@ pub fn tool_caller(trail: &Trail<'_>, caller: &dyn Caller) -> ToolCaller {
 }
 
 /// A caller that was found again.
-pub(super) enum Again {
+pub(super) enum FoundAgain {
     Session(Box<Session>),
     Bearer(Bearer),
 }
@@ -59,12 +59,12 @@ pub(super) enum NotFound {
 }
 
 /// Finds the caller again that a handle leads to. A session may have ended meanwhile, and a token may have expired.
-pub(super) async fn again(entra: &EntraWorld<'_>, caller: &CallerReference) -> Result<Again, NotFound> {
+pub(super) async fn again(entra: &EntraWorld<'_>, caller: &CallerReference) -> Result<FoundAgain, NotFound> {
     match caller {
         CallerReference::Person => Err(NotFound::Elsewhere),
         CallerReference::Session { id, scopes, expires_at } => {
             match session::again(entra, id, scopes.clone(), *expires_at).await {
-                Ok(session) => Ok(Again::Session(Box::new(session))),
+                Ok(session) => Ok(FoundAgain::Session(Box::new(session))),
                 Err(SessionError::Store(_)) => Err(NotFound::Unavailable),
                 Err(SessionError::Unknown | SessionError::Expired | SessionError::WrongResource) => {
                     Err(NotFound::Ended)
@@ -72,12 +72,12 @@ pub(super) async fn again(entra: &EntraWorld<'_>, caller: &CallerReference) -> R
             }
         }
         CallerReference::Bearer(token) => {
-            bearer::again(entra, token.clone()).await.map(Again::Bearer).map_err(NotFound::Token)
+            bearer::again(entra, token.clone()).await.map(FoundAgain::Bearer).map_err(NotFound::Token)
         }
     }
 }
 
-impl Again {
+impl FoundAgain {
     pub(super) fn caller<'a>(&'a self, env: &'a EntraWorld<'a>) -> Box<dyn Caller + 'a> {
         match self {
             Self::Session(session) => Box::new(SessionCaller { env, session }),

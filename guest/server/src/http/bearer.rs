@@ -9,7 +9,7 @@ use base::settings::{HttpSettings, TokenMode};
 use base::{Identity, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use caller::bearer::{self, Bearer, Refused};
+use caller::bearer::{self, Bearer, RefusedBearer};
 use caller::session::{Session, SessionError};
 use caller::{BearerCaller, Caller, SessionCaller};
 use entra::EntraWorld;
@@ -95,19 +95,19 @@ pub(crate) enum BearerRefusal {
     Unavailable,
 }
 
-impl From<Refused> for BearerRefusal {
-    fn from(refused: Refused) -> Self {
+impl From<RefusedBearer> for BearerRefusal {
+    fn from(refused: RefusedBearer) -> Self {
         match refused {
-            Refused::Token(error) => Self::Token(error),
-            Refused::TooMany(after) => Self::TooMany(after),
+            RefusedBearer::Token(error) => Self::Token(error),
+            RefusedBearer::TooMany(after) => Self::TooMany(after),
         }
     }
 }
 
 impl Guard<'_> {
     /// Tells the operator if it is the clock of this machine that makes a token seem to be out of date.
-    fn note_clock(&self, refused: &Refused) {
-        if let Refused::Token(error) = refused
+    fn note_clock(&self, refused: &RefusedBearer) {
+        if let RefusedBearer::Token(error) = refused
             && let Some(offset) = error.clock_offset(&self.env.entra)
         {
             let reason = error.reason();

@@ -26,7 +26,7 @@ use super::negotiation::field;
 use super::{empty, origin, unavailable};
 use crate::access::Access;
 use crate::gatekeeper::identity::{self, Addressed, IdentityError};
-use crate::mcp::{Field, Reply, challenge};
+use crate::mcp::{RepeatedField, Reply, challenge};
 use crate::message::{Request, text};
 use crate::server_world::ServerWorld;
 use crate::site::{FORWARD_AUTH, Site};
@@ -97,8 +97,8 @@ pub(super) async fn answer(env: &ServerWorld<'_>, request: &Request, authenticat
 fn is_the_proxy(settings: &ForwardAuthSettings, request: &Request) -> bool {
     let Some(hash) = &settings.secret_hash else { return true };
     match field(&request.headers, &SECRET) {
-        Field::Value(secret) => same_secret(digest(secret.as_bytes()).as_bytes(), hash.as_bytes()),
-        Field::Absent | Field::Malformed => false,
+        RepeatedField::Value(secret) => same_secret(digest(secret.as_bytes()).as_bytes(), hash.as_bytes()),
+        RepeatedField::Absent | RepeatedField::Malformed => false,
     }
 }
 
@@ -110,9 +110,9 @@ fn server_of<'a>(settings: &'a Settings, forward: &ForwardAuthSettings) -> Optio
 /// nginx writes it into its log.
 fn original(site: &Site<'_>, server: &ServerSettings, request: &Request) -> Result<String, (u16, &'static str)> {
     match field(&request.headers, &ORIGINAL_HOST) {
-        Field::Absent => {}
-        Field::Value(host) if origin::is_allowed_host(site, host) => {}
-        Field::Value(_) | Field::Malformed => {
+        RepeatedField::Absent => {}
+        RepeatedField::Value(host) if origin::is_allowed_host(site, host) => {}
+        RepeatedField::Value(_) | RepeatedField::Malformed => {
             return Err((403, "This server does not answer for this host name: see the setting `allowed_hosts`"));
         }
     }
@@ -123,12 +123,12 @@ fn original(site: &Site<'_>, server: &ServerSettings, request: &Request) -> Resu
     } else {
         for name in &ORIGINAL {
             match field(&request.headers, name) {
-                Field::Absent => {}
-                Field::Value(target) => {
+                RepeatedField::Absent => {}
+                RepeatedField::Value(target) => {
                     let (path, query) = target.split_once('?').unwrap_or((target, ""));
                     targets.push((path.to_owned(), query.to_owned()));
                 }
-                Field::Malformed => return Err((400, "The proxy has to name the original URI once")),
+                RepeatedField::Malformed => return Err((400, "The proxy has to name the original URI once")),
             }
         }
     }

@@ -20,7 +20,7 @@ use super::bearer::{Admitted, Guard};
 use super::negotiation::{is_json, takes_event_stream};
 use super::streamable::{X_ACCEL_BUFFERING, event};
 use super::{Authenticate, empty, json_text, retry_later, unavailable};
-use crate::mcp::{self, Connection, Peer, Reply};
+use crate::mcp::{self, McpConnection, Peer, Reply};
 use crate::message::{BodyStream, HttpResponse, Request, text, with_body};
 use crate::server_world::ServerWorld;
 use crate::site::SSE_PATH;
@@ -252,7 +252,7 @@ pub(super) async fn receive(guard: &Guard<'_>, request: &Request) -> Response<Ve
         return text(415, "A message has to be sent as application/json");
     }
     let caller = admitted.caller(&env.entra);
-    let mut connection = Connection::restore(record.state.as_deref());
+    let mut connection = McpConnection::restore(record.state.as_deref());
     let reply = mcp::receive(&Peer::Remote(env, &*caller), &mut connection, &request.body).await;
     if let Some(state) = connection.changed().filter(|state| state.len() <= MAX_STATE) {
         let remembered = change(env, &id, |record| StreamRecord { state: Some(state.clone()), ..record });

@@ -3,7 +3,7 @@
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
 
-use crate::mcp::Field;
+use crate::mcp::RepeatedField;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +70,12 @@ fn is_refused(range: &str) -> bool {
 }
 
 /// A header field that is sent once.
-pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Field<'a> {
+pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> RepeatedField<'a> {
     let mut fields = headers.get_all(name).iter();
     match (fields.next(), fields.next()) {
-        (None, _) => Field::Absent,
-        (Some(value), None) => value.to_str().map_or(Field::Malformed, Field::Value),
-        (Some(_), Some(_)) => Field::Malformed,
+        (None, _) => RepeatedField::Absent,
+        (Some(value), None) => value.to_str().map_or(RepeatedField::Malformed, RepeatedField::Value),
+        (Some(_), Some(_)) => RepeatedField::Malformed,
     }
 }
 
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn a_field_that_is_sent_twice_is_malformed() {
         let name = HeaderName::from_static("mcp-method");
-        assert_eq!(field(&headers(name.clone(), &[]), &name), Field::Absent);
-        assert_eq!(field(&headers(name.clone(), &["a"]), &name), Field::Value("a"));
-        assert_eq!(field(&headers(name.clone(), &["a", "a"]), &name), Field::Malformed);
+        assert_eq!(field(&headers(name.clone(), &[]), &name), RepeatedField::Absent);
+        assert_eq!(field(&headers(name.clone(), &["a"]), &name), RepeatedField::Value("a"));
+        assert_eq!(field(&headers(name.clone(), &["a", "a"]), &name), RepeatedField::Malformed);
     }
 }

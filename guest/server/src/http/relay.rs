@@ -9,7 +9,7 @@ use super::bearer::{Authenticate, Guard};
 use super::negotiation::{ResponseFormat, acceptable, is_json};
 use super::routes::{self, Route};
 use super::{ResponseHead, headers, name, origin, refuse, streamable};
-use crate::mcp::{Fields, Reply};
+use crate::mcp::{RepeatedFields, Reply};
 use crate::message::{HttpResponse, Request};
 use crate::server_world::ServerWorld;
 use crate::site::Site;
@@ -115,7 +115,7 @@ pub(crate) fn reader(site: &Site<'_>, request: &Request) -> Option<String> {
 }
 
 /// What the header fields of a request say of its message.
-pub(crate) fn message_fields(headers: &HeaderMap) -> Fields<'_> {
+pub(crate) fn message_fields(headers: &HeaderMap) -> RepeatedFields<'_> {
     streamable::fields(headers)
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::bearer::Guard;
 use super::negotiation::{ResponseFormat, acceptable, field, is_json};
 use super::{empty, json_text};
-use crate::mcp::{self, Fields, Peer, Reply};
+use crate::mcp::{self, RepeatedFields, Peer, Reply};
 use crate::message::{Request, text, with_body};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -36,8 +36,8 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
 }
 
 /// What the header fields of a request say of its message.
-pub(super) fn fields(headers: &HeaderMap) -> Fields<'_> {
-    Fields { version: field(headers, &PROTOCOL_VERSION), method: field(headers, &METHOD), name: field(headers, &NAME) }
+pub(super) fn fields(headers: &HeaderMap) -> RepeatedFields<'_> {
+    RepeatedFields { version: field(headers, &PROTOCOL_VERSION), method: field(headers, &METHOD), name: field(headers, &NAME) }
 }
 
 /// The answer of HTTP.

@@ -12,12 +12,12 @@ use super::person::{self, ClientPresenter, ClientState};
 use super::request_error::{RequestError, internal};
 use super::request_state::{self, OpenedState};
 use super::results::{finished, in_era, to_value};
-use super::version::{Connection, Era};
+use super::version::{McpConnection, Era};
 use super::{Peer, Reply, challenge};
 use crate::access::Access;
 use crate::local_world::LocalWorld;
 use crate::server_world::ServerWorld;
-use crate::tools::{self, Admits, Arguments, Calling, OwnTools, Provided, ToolError, ToolProvider};
+use crate::tools::{self, Admits, CallArguments, Calling, OwnTools, Provided, ToolError, ToolProvider};
 
 /// How long a client may keep the list of tools: it may depend on the caller.
 const TOOLS_TTL_MS: u64 = 300_000;
@@ -44,13 +44,13 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn arguments(&mut self) -> Result<Arguments<'a>, RpcError> {
+    fn arguments(&mut self) -> Result<CallArguments<'a>, RpcError> {
         let values = match self.arguments.take() {
             None | Some(Value::Null) => JsonObject::new(),
             Some(Value::Object(arguments)) => arguments,
             Some(_) => return Err(RpcError::invalid_params("arguments has to be an object")),
         };
-        Ok(Arguments { values, message: self.message })
+        Ok(CallArguments { values, message: self.message })
     }
 }
 
@@ -132,7 +132,7 @@ fn access_of<'a>(peer: &Peer<'a>) -> Option<Access<'a>> {
 /// The result of `tools/call`. `message` is the text that the parameters were parsed from.
 pub(super) async fn call_tool(
     peer: &Peer<'_>,
-    connection: &mut Connection,
+    connection: &mut McpConnection,
     mut params: Map<String, Value>,
     message: &[u8],
     era: &Era,
@@ -173,7 +173,7 @@ pub(super) async fn call_tool(
 async fn call_for_person(
     peer: &Peer<'_>,
     env: &LocalWorld<'_>,
-    connection: &mut Connection,
+    connection: &mut McpConnection,
     mut request: Request<'_>,
 ) -> Result<String, RequestError> {
     let mut account = connection.account().map(str::to_owned);
@@ -202,7 +202,7 @@ async fn call_for_person(
         }
     };
     let may_ask = !open.is_empty() && era.can_show_form() && !matches!(round, Round::Chosen(_));
-    let again = may_ask.then(|| Arguments { values: arguments.values.clone(), message: arguments.message });
+    let again = may_ask.then(|| CallArguments { values: arguments.values.clone(), message: arguments.message });
     let call = async |account: Option<&str>, arguments| {
         let person = PersonWorld { chosen: account, ..env.person };
         let env = LocalWorld { person, ..*env };

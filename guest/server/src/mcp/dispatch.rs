@@ -13,7 +13,7 @@ use super::envelope::{
 };
 use super::request_error::{RequestError, internal};
 use super::results::{server_info, to_value};
-use super::version::{self, Agreed, Connection, Era};
+use super::version::{self, Agreed, McpConnection, Era};
 use super::{Peer, Reply};
 use crate::local_world::LocalWorld;
 
@@ -50,7 +50,7 @@ pub fn handle<'f>(env: &'f LocalWorld<'_>, message: &'f str) -> BodyOnce<'f, Opt
 
 /// Handles one message of a connection that the host remembers.
 pub async fn on_connection(peer: &Peer<'_>, channel: &dyn Channel, message: &str) -> Reply {
-    let mut connection = Connection::restore(channel.state().as_deref());
+    let mut connection = McpConnection::restore(channel.state().as_deref());
     let reply = receive(peer, &mut connection, message.as_bytes()).await;
     if let Some(state) = connection.changed() {
         channel.set_state(&state);
@@ -64,7 +64,7 @@ pub fn not_set_up() -> String {
 }
 
 /// Handles one message of a connection that has a memory.
-pub async fn receive(peer: &Peer<'_>, connection: &mut Connection, message: &[u8]) -> Reply {
+pub async fn receive(peer: &Peer<'_>, connection: &mut McpConnection, message: &[u8]) -> Reply {
     // Before it is parsed: an array of four million small values takes more memory than an instance has.
     if message.trim_ascii_start().starts_with(b"[") && !connection.has_batches() {
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
@@ -94,7 +94,7 @@ pub(super) fn refused(error: &RpcError, id: Option<&Value>) -> Reply {
 /// parsed from.
 pub(super) async fn handle_batch(
     peer: &Peer<'_>,
-    connection: &mut Connection,
+    connection: &mut McpConnection,
     batch: Vec<Value>,
     text: &[u8],
 ) -> Reply {
@@ -142,7 +142,7 @@ pub(super) async fn handle_batch(
 /// Counts a message and answers it. `text` is what it was parsed from.
 pub(super) async fn handle_message(
     peer: &Peer<'_>,
-    connection: &mut Connection,
+    connection: &mut McpConnection,
     message: Message,
     text: &[u8],
 ) -> Reply {
@@ -152,7 +152,7 @@ pub(super) async fn handle_message(
     }
 }
 
-async fn answer_message(peer: &Peer<'_>, connection: &mut Connection, message: Message, text: &[u8]) -> Reply {
+async fn answer_message(peer: &Peer<'_>, connection: &mut McpConnection, message: Message, text: &[u8]) -> Reply {
     // A notification is never answered. `notifications/cancelled` is carried out by the host, which drops the
     // instance that works on the request; there is nothing to do for the others.
     let Message { id: Some(id), method, params } = message else {
@@ -170,7 +170,7 @@ async fn answer_message(peer: &Peer<'_>, connection: &mut Connection, message: M
 /// The result of a request, as JSON.
 async fn answer(
     peer: &Peer<'_>,
-    connection: &mut Connection,
+    connection: &mut McpConnection,
     method: &str,
     params: Map<String, Value>,
     text: &[u8],
@@ -216,7 +216,7 @@ fn instructions(peer: &Peer<'_>) -> Cow<'static, str> {
     })
 }
 
-fn initialize(peer: &Peer<'_>, connection: &mut Connection, params: &Map<String, Value>) -> Result<Value, RpcError> {
+fn initialize(peer: &Peer<'_>, connection: &mut McpConnection, params: &Map<String, Value>) -> Result<Value, RpcError> {
     let Some(requested) = params.get("protocolVersion").and_then(Value::as_str) else {
         return Err(RpcError::invalid_params("protocolVersion is missing or not a string"));
     };

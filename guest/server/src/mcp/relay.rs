@@ -14,8 +14,8 @@ use super::envelope::{
 };
 use super::results::finished;
 use super::streamable_http::{check_name, connection, mismatch, stateless};
-use super::version::{self, Connection, Era, MODERN, WITH_BATCHES};
-use super::{Field, Fields, Peer, Reply, challenge};
+use super::version::{self, McpConnection, Era, MODERN, WITH_BATCHES};
+use super::{RepeatedField, RepeatedFields, Peer, Reply, challenge};
 use crate::tools::ToolError;
 
 /// The members of a message.
@@ -118,7 +118,7 @@ impl Handed {
 }
 
 /// Reads the body of a `POST`. An error is the answer.
-pub(crate) fn read(fields: &Fields<'_>, body: &[u8]) -> Result<RelayedBody, Reply> {
+pub(crate) fn read(fields: &RepeatedFields<'_>, body: &[u8]) -> Result<RelayedBody, Reply> {
     if body.trim_ascii_start().starts_with(b"[") {
         return read_batch(fields, body).map_err(|error| refused(&error, None));
     }
@@ -130,11 +130,11 @@ pub(crate) fn read(fields: &Fields<'_>, body: &[u8]) -> Result<RelayedBody, Repl
 }
 
 /// A batch exists in 2025-03-26 only, and no header field is about it.
-fn read_batch(fields: &Fields<'_>, body: &[u8]) -> Result<RelayedBody, RpcError> {
-    if !matches!(fields.version, Field::Absent | Field::Value(WITH_BATCHES)) {
+fn read_batch(fields: &RepeatedFields<'_>, body: &[u8]) -> Result<RelayedBody, RpcError> {
+    if !matches!(fields.version, RepeatedField::Absent | RepeatedField::Value(WITH_BATCHES)) {
         return Err(RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only"));
     }
-    if fields.method != Field::Absent || fields.name != Field::Absent {
+    if fields.method != RepeatedField::Absent || fields.name != RepeatedField::Absent {
         return Err(mismatch("Mcp-Method and Mcp-Name are about one message"));
     }
     let Value::Array(batch) = envelope::read_bounded(body)? else {
@@ -199,24 +199,24 @@ fn check_members(object: &Map<String, Value>, known: &[&str]) -> Result<(), RpcE
 }
 
 /// Finds out the era of a message. Header fields that are there have to say what the body says, in every era.
-fn agree(fields: &Fields<'_>, message: RelayedMessage) -> Result<RelayedMessage, RpcError> {
+fn agree(fields: &RepeatedFields<'_>, message: RelayedMessage) -> Result<RelayedMessage, RpcError> {
     let RelayedMessage { id, method, params, .. } = message;
     let Some(method) = method else {
-        if fields.version == Field::Value(MODERN) {
+        if fields.version == RepeatedField::Value(MODERN) {
             return Err(RpcError::invalid_request("a message has to be a request or a notification"));
         }
-        if fields.method != Field::Absent || fields.name != Field::Absent {
+        if fields.method != RepeatedField::Absent || fields.name != RepeatedField::Absent {
             return Err(mismatch("an answer has no method and no name"));
         }
         stateless(fields)?;
         return Ok(RelayedMessage { id, method: None, params, era: Era::Unknown });
     };
     let message = Message { id, method, params };
-    let connection: Connection = if message.id.is_some() { connection(fields, &message)? } else { stateless(fields)? };
-    if fields.method != Field::Absent && fields.method != Field::Value(&message.method) {
+    let connection: McpConnection = if message.id.is_some() { connection(fields, &message)? } else { stateless(fields)? };
+    if fields.method != RepeatedField::Absent && fields.method != RepeatedField::Value(&message.method) {
         return Err(mismatch("Mcp-Method is not the method of the body"));
     }
-    if fields.name != Field::Absent {
+    if fields.name != RepeatedField::Absent {
         check_name(fields.name, &message)?;
     }
     let era = version::era_of(&message.params, &connection)?;

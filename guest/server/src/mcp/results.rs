@@ -12,7 +12,7 @@ use super::Peer;
 use super::envelope::RpcError;
 use super::request_error::internal;
 use super::version::Era;
-use crate::tools::{Answer, ToolError};
+use crate::tools::{ToolAnswer, ToolError};
 
 /// Bytes that most results of a tool fit into.
 const RESULT_CAPACITY: usize = 1024;
@@ -28,17 +28,17 @@ pub(super) fn server_info() -> Implementation {
 }
 
 /// The result of a call, in the form of the era. A structured answer is a JSON object, and content a JSON array.
-pub(super) fn finished(result: Result<&Answer, &ToolError>, peer: &Peer<'_>, era: &Era) -> String {
+pub(super) fn finished(result: Result<&ToolAnswer, &ToolError>, peer: &Peer<'_>, era: &Era) -> String {
     let mut json = String::with_capacity(RESULT_CAPACITY);
     json.push_str(r#"{"content":"#);
     match result {
-        Ok(Answer::Structured(structured)) => {
+        Ok(ToolAnswer::Structured(structured)) => {
             push_text(&mut json, structured);
             json.push_str(r#","structuredContent":"#);
             json.push_str(structured);
         }
-        Ok(Answer::Text(text)) => push_text(&mut json, text),
-        Ok(Answer::Blocks(blocks)) => json.push_str(blocks),
+        Ok(ToolAnswer::Text(text)) => push_text(&mut json, text),
+        Ok(ToolAnswer::Blocks(blocks)) => json.push_str(blocks),
         Err(error) => push_text(&mut json, &explain(error, peer)),
     }
     json.push_str(if result.is_ok() { r#","isError":false"# } else { r#","isError":true"# });

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::dispatch::{handle_batch, handle_message, refused};
 use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, ParsedMessage, RpcError};
-use super::version::{self, Connection, MODERN, VERSION_KEY, WITH_BATCHES};
+use super::version::{self, McpConnection, MODERN, VERSION_KEY, WITH_BATCHES};
 use super::{Peer, Reply};
 
 /// A header field, as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field<'a> {
+pub enum RepeatedField<'a> {
     /// It was not.
     Absent,
     /// Once, in visible ASCII.
@@ -25,17 +25,17 @@ pub enum Field<'a> {
 
 /// The header fields that repeat what a message says.
 #[derive(Debug, Clone, Copy)]
-pub struct Fields<'a> {
+pub struct RepeatedFields<'a> {
     /// `MCP-Protocol-Version`.
-    pub version: Field<'a>,
+    pub version: RepeatedField<'a>,
     /// `Mcp-Method`.
-    pub method: Field<'a>,
+    pub method: RepeatedField<'a>,
     /// `Mcp-Name`.
-    pub name: Field<'a>,
+    pub name: RepeatedField<'a>,
 }
 
 /// Handles the body of one `POST` to the MCP endpoint.
-pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Reply {
+pub async fn handle_http(peer: &Peer<'_>, fields: &RepeatedFields<'_>, body: &[u8]) -> Reply {
     // Before it is parsed, as on other transports.
     if body.trim_ascii_start().starts_with(b"[") {
         return handle_array(peer, fields, body).await;
@@ -63,10 +63,10 @@ pub async fn handle_http(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> R
 }
 
 /// A batch exists in 2025-03-26 only, which knew no `MCP-Protocol-Version`.
-async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Reply {
+async fn handle_array(peer: &Peer<'_>, fields: &RepeatedFields<'_>, body: &[u8]) -> Reply {
     let connection = match fields.version {
-        Field::Absent | Field::Value(WITH_BATCHES) => Connection::stateless(WITH_BATCHES),
-        Field::Value(_) | Field::Malformed => None,
+        RepeatedField::Absent | RepeatedField::Value(WITH_BATCHES) => McpConnection::stateless(WITH_BATCHES),
+        RepeatedField::Value(_) | RepeatedField::Malformed => None,
     };
     let Some(mut connection) = connection else {
         let error = RpcError::invalid_request("a batch is allowed in protocol version 2025-03-26 only");
@@ -89,8 +89,8 @@ async fn handle_array(peer: &Peer<'_>, fields: &Fields<'_>, body: &[u8]) -> Repl
 
 /// An answer to a request of this server, though there are none, or a notification with malformed parameters. Harmless
 /// from an old client; 2026-07-28 says that a client must not send it.
-fn ignore(fields: &Fields<'_>) -> Reply {
-    if fields.version == Field::Value(MODERN) {
+fn ignore(fields: &RepeatedFields<'_>) -> Reply {
+    if fields.version == RepeatedField::Value(MODERN) {
         return refused(&RpcError::invalid_request("a message has to be a request or a notification"), None);
     }
     match stateless(fields) {
@@ -100,19 +100,19 @@ fn ignore(fields: &Fields<'_>) -> Reply {
 }
 
 /// The connection that a message belongs to by its header fields alone.
-pub(super) fn stateless(fields: &Fields<'_>) -> Result<Connection, RpcError> {
+pub(super) fn stateless(fields: &RepeatedFields<'_>) -> Result<McpConnection, RpcError> {
     match fields.version {
-        Field::Absent => Connection::stateless(WITH_BATCHES).ok_or_else(|| version::unsupported(WITH_BATCHES)),
-        Field::Value(MODERN) => Ok(Connection::default()),
-        Field::Value(version) => Connection::stateless(version).ok_or_else(|| version::unsupported(version)),
-        Field::Malformed => Err(mismatch("MCP-Protocol-Version is malformed")),
+        RepeatedField::Absent => McpConnection::stateless(WITH_BATCHES).ok_or_else(|| version::unsupported(WITH_BATCHES)),
+        RepeatedField::Value(MODERN) => Ok(McpConnection::default()),
+        RepeatedField::Value(version) => McpConnection::stateless(version).ok_or_else(|| version::unsupported(version)),
+        RepeatedField::Malformed => Err(mismatch("MCP-Protocol-Version is malformed")),
     }
 }
 
 /// The connection that a request belongs to, if its header fields say what its body says.
-pub(super) fn connection(fields: &Fields<'_>, message: &Message) -> Result<Connection, RpcError> {
+pub(super) fn connection(fields: &RepeatedFields<'_>, message: &Message) -> Result<McpConnection, RpcError> {
     let Some(version) = version::named(&message.params) else {
-        if fields.version == Field::Value(MODERN) {
+        if fields.version == RepeatedField::Value(MODERN) {
             let error = RpcError::invalid_params(format!("_meta[\"{VERSION_KEY}\"] is missing"));
             return Err(error.with_status(BAD_REQUEST));
         }
@@ -120,30 +120,30 @@ pub(super) fn connection(fields: &Fields<'_>, message: &Message) -> Result<Conne
     };
     // What is not a string is refused with the rest of the context.
     if let Some(version) = version.as_str() {
-        if fields.version != Field::Value(version) {
+        if fields.version != RepeatedField::Value(version) {
             return Err(mismatch("MCP-Protocol-Version is not the version that the body names"));
         }
         if version != MODERN {
             return Err(version::unsupported(version));
         }
-        if fields.method != Field::Value(&message.method) {
+        if fields.method != RepeatedField::Value(&message.method) {
             return Err(mismatch("Mcp-Method is not the method of the body"));
         }
         check_name(fields.name, message)?;
     }
-    Ok(Connection::default())
+    Ok(McpConnection::default())
 }
 
 /// `Mcp-Name` repeats what is called, read or got. Where the method has no such parameter it means nothing.
-pub(super) fn check_name(field: Field<'_>, message: &Message) -> Result<(), RpcError> {
+pub(super) fn check_name(field: RepeatedField<'_>, message: &Message) -> Result<(), RpcError> {
     let parameter = match message.method.as_str() {
         "tools/call" | "prompts/get" => "name",
         "resources/read" => "uri",
         _ => return Ok(()),
     };
     let agrees = match (message.params.get(parameter).and_then(Value::as_str), field) {
-        (None, Field::Absent) => true,
-        (Some(name), Field::Value(field)) => match encoded(field) {
+        (None, RepeatedField::Absent) => true,
+        (Some(name), RepeatedField::Value(field)) => match encoded(field) {
             Some(encoded) => STANDARD.decode(encoded).is_ok_and(|decoded| decoded == name.as_bytes()),
             None => field == name,
         },

@@ -42,7 +42,7 @@ pub(super) struct Agreed {
 
 /// What the messages of one connection have in common: in the revisions with `initialize`, what that agreed on.
 #[derive(Debug, Clone, Default)]
-pub struct Connection {
+pub struct McpConnection {
     agreed: Option<Agreed>,
     /// The account (home account id) that the person at this machine has chosen.
     account: Option<String>,
@@ -58,7 +58,7 @@ struct Remembered {
     account: Option<String>,
 }
 
-impl Connection {
+impl McpConnection {
     /// A connection of which `state` is remembered. What cannot be read is as good as nothing.
     pub fn restore(state: Option<&str>) -> Self {
         let remembered: Option<Remembered> = state.and_then(|state| serde_json::from_str(state).ok());
@@ -176,7 +176,7 @@ pub(super) fn unsupported(requested: &str) -> RpcError {
 }
 
 /// Finds out which era a request is in.
-pub(super) fn era_of(params: &Map<String, Value>, connection: &Connection) -> Result<Era, RpcError> {
+pub(super) fn era_of(params: &Map<String, Value>, connection: &McpConnection) -> Result<Era, RpcError> {
     let malformed = |message: String| RpcError::invalid_params(message).with_status(BAD_REQUEST);
     if params.get("_meta").is_some_and(|meta| !meta.is_object()) {
         return Err(malformed("_meta has to be an object".to_owned()));

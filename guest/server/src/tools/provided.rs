@@ -16,7 +16,7 @@ use world::Trail;
 use world::provided_tools::{ProviderError, ToolCall, ToolCaller};
 
 use super::error::ToolError;
-use super::provider::{Admits, Answer, Arguments, CallRecord, Calling, Offer, ToolProvider};
+use super::provider::{Admits, ToolAnswer, CallArguments, CallRecord, Calling, Offer, ToolProvider};
 use crate::gatekeeper::callers::tool_caller;
 use crate::gatekeeper::handle::{self, HandleContent};
 use crate::gatekeeper::local;
@@ -57,9 +57,9 @@ impl<'a> Provided<'a> {
         &self,
         server: &ServerSettings,
         name: &str,
-        arguments: &Arguments<'_>,
+        arguments: &CallArguments<'_>,
         calling: Calling<'_>,
-    ) -> Result<Answer, ToolError> {
+    ) -> Result<ToolAnswer, ToolError> {
         let (caller, handle) = match calling {
             Calling::Person(env, caller) => {
                 let entra = &env.person.entra;
@@ -122,7 +122,7 @@ impl ToolProvider for Provided<'_> {
         Some(Admits::Provided(self::tool(&server.name, &tool.name)))
     }
 
-    async fn call(&self, name: &str, arguments: Arguments<'_>, calling: Calling<'_>) -> Result<Answer, ToolError> {
+    async fn call(&self, name: &str, arguments: CallArguments<'_>, calling: Calling<'_>) -> Result<ToolAnswer, ToolError> {
         let (server, _) = self.named(name).ok_or(Denial::NotListed)?;
         let record = CallRecord::begin(calling.entra(), calling.caller(), Some(&server.name), name);
         let result = self.called(server, name, &arguments, calling).await;

@@ -29,7 +29,7 @@ pub trait ToolProvider {
     fn find(&self, name: &str) -> Option<Admits<'_>>;
 
     /// Calls one of them, and records the call. That the caller may call it was decided before.
-    async fn call(&self, name: &str, arguments: Arguments<'_>, calling: Calling<'_>) -> Result<Answer, ToolError>;
+    async fn call(&self, name: &str, arguments: CallArguments<'_>, calling: Calling<'_>) -> Result<ToolAnswer, ToolError>;
 }
 
 /// One tool of a provider.
@@ -83,7 +83,7 @@ impl<'a> Calling<'a> {
 }
 
 /// The arguments of a call.
-pub struct Arguments<'a> {
+pub struct CallArguments<'a> {
     /// As they were parsed: numbers that no 64 bits hold are rounded.
     pub values: JsonObject,
     /// The JSON-RPC message that they came in, which was parsed before.
@@ -103,7 +103,7 @@ struct CallParams<'a> {
     arguments: Option<&'a RawValue>,
 }
 
-impl<'a> Arguments<'a> {
+impl<'a> CallArguments<'a> {
     /// As the client wrote them, every digit of a number included. A JSON object.
     pub(super) fn text(&self) -> &'a str {
         let read = serde_json::from_slice::<CallMessage<'a>>(self.message);
@@ -115,7 +115,7 @@ impl<'a> Arguments<'a> {
 
 /// What a tool answers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ToolAnswer {
     /// A JSON object, as JSON on one line. Clients that know no structure get it as a text.
     Structured(String),
     /// A text.
@@ -145,10 +145,10 @@ impl ToolProvider for OwnTools {
         self.named(name).map(|tool| Admits::Own(tool.terms()))
     }
 
-    async fn call(&self, name: &str, arguments: Arguments<'_>, calling: Calling<'_>) -> Result<Answer, ToolError> {
+    async fn call(&self, name: &str, arguments: CallArguments<'_>, calling: Calling<'_>) -> Result<ToolAnswer, ToolError> {
         let tool = self.named(name).ok_or(Denial::NotListed)?;
         let answer = super::call(tool, calling.entra(), calling.caller(), calling.limiter(), arguments.values);
-        answer.await.map(Answer::Structured)
+        answer.await.map(ToolAnswer::Structured)
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn text(message: &str) -> &str {
-        Arguments { values: JsonObject::new(), message: message.as_bytes() }.text()
+        CallArguments { values: JsonObject::new(), message: message.as_bytes() }.text()
     }
 
     #[test]

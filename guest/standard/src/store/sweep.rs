@@ -3,7 +3,7 @@
 //! No process runs beside the requests, so some of the writes sweep a little. A write makes one record at most, and looks on
 //! average at two: as long as records expire, at most every second one in the folder is over.
 
-use super::version::Content;
+use super::version::VersionContent;
 use super::{FolderStore, Found, Record, TMP};
 use crate::folder::Folder;
 
@@ -53,7 +53,7 @@ impl<F: Folder> FolderStore<'_, F> {
         match self.look(&record).await {
             // Nothing but the folder, of a record that an instance has ended and not removed. It fails if there is one again.
             Ok(Found::Nothing) => drop(self.folder.remove_folder(&record.path).await),
-            Ok(Found::Last(last)) if matches!(last.version.content, Content::Gone) => self.clear(&last.place).await,
+            Ok(Found::Last(last)) if matches!(last.version.content, VersionContent::Gone) => self.clear(&last.place).await,
             Ok(Found::Last(last)) if last.version.is_over(self.clock.now()) => drop(self.end(&last, &began).await),
             Ok(Found::Last(_)) | Err(_) => {}
         }

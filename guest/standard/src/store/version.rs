@@ -18,13 +18,13 @@ const VALUES: &str = "entra-mcp folder values 1";
 
 /// Where a version is.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     pub(super) record: String,
     pub(super) incarnation: String,
     pub(super) number: u64,
 }
 
-impl Place {
+impl RecordPlace {
     pub(super) fn incarnation_folder(&self) -> String {
         format!("{}/{}", self.record, self.incarnation)
     }
@@ -51,7 +51,7 @@ pub(super) struct Checkpoint {
 }
 
 /// What a version says.
-pub(super) enum Content {
+pub(super) enum VersionContent {
     /// The record has this value. The expiry is in Unix seconds.
     Value { expires_at: Option<u64>, sealed: Vec<u8> },
     /// There is no record any more, and no version comes after this one.
@@ -60,15 +60,15 @@ pub(super) enum Content {
     Damaged,
 }
 
-pub(super) struct Version {
+pub(super) struct WrittenVersion {
     pub(super) checkpoint: Checkpoint,
-    pub(super) content: Content,
+    pub(super) content: VersionContent,
 }
 
-impl Version {
+impl WrittenVersion {
     /// Reads the bytes of a file.
     pub(super) fn read(bytes: &[u8]) -> Self {
-        Self::parse(bytes).unwrap_or(Self { checkpoint: Checkpoint { number: 0, at: 0 }, content: Content::Damaged })
+        Self::parse(bytes).unwrap_or(Self { checkpoint: Checkpoint { number: 0, at: 0 }, content: VersionContent::Damaged })
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -77,11 +77,11 @@ impl Version {
         let (at, rest) = rest.split_first_chunk::<8>()?;
         let checkpoint = Checkpoint { number: u64::from_be_bytes(*number), at: u64::from_be_bytes(*at) };
         let content = match *kind {
-            GONE => Content::Gone,
+            GONE => VersionContent::Gone,
             VALUE => {
                 let (expires_at, sealed) = rest.split_first_chunk::<8>()?;
                 let expires_at = Some(u64::from_be_bytes(*expires_at)).filter(|at| *at != NEVER);
-                Content::Value { expires_at, sealed: sealed.to_vec() }
+                VersionContent::Value { expires_at, sealed: sealed.to_vec() }
             }
             _ => return None,
         };
@@ -90,11 +90,11 @@ impl Version {
 
     /// The bytes of its file.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        let kind = if matches!(self.content, Content::Value { .. }) { VALUE } else { GONE };
+        let kind = if matches!(self.content, VersionContent::Value { .. }) { VALUE } else { GONE };
         let mut bytes = vec![FORMAT, kind];
         bytes.extend_from_slice(&self.checkpoint.number.to_be_bytes());
         bytes.extend_from_slice(&self.checkpoint.at.to_be_bytes());
-        if let Content::Value { expires_at, sealed } = &self.content {
+        if let VersionContent::Value { expires_at, sealed } = &self.content {
             bytes.extend_from_slice(&expires_at.unwrap_or(NEVER).to_be_bytes());
             bytes.extend_from_slice(sealed);
         }
@@ -107,7 +107,7 @@ impl Version {
     }
 
     /// The checkpoint of the version that is written now, after this one.
-    pub(super) fn checkpoint_after(&self, place: &Place, now: u64, after: Duration) -> Checkpoint {
+    pub(super) fn checkpoint_after(&self, place: &RecordPlace, now: u64, after: Duration) -> Checkpoint {
         match self.prunable(now, after) {
             Some(_) => Checkpoint { number: place.next().number, at: now },
             None => self.checkpoint,
@@ -117,15 +117,15 @@ impl Version {
     /// Whether it says that there is no record: it is gone, or has expired by what it says.
     pub(super) fn is_over(&self, now: u64) -> bool {
         match &self.content {
-            Content::Value { expires_at, .. } => expires_at.is_some_and(|at| at <= now),
-            Content::Gone => true,
-            Content::Damaged => false,
+            VersionContent::Value { expires_at, .. } => expires_at.is_some_and(|at| at <= now),
+            VersionContent::Gone => true,
+            VersionContent::Damaged => false,
         }
     }
 }
 
 /// What a value is bound to. Each part but the last has a fixed length, so none runs into another.
-fn bound(key: &str, place: &Place, expires_at: Option<u64>) -> Vec<u8> {
+fn bound(key: &str, place: &RecordPlace, expires_at: Option<u64>) -> Vec<u8> {
     let mut bound = vec![FORMAT];
     bound.extend_from_slice(&expires_at.unwrap_or(NEVER).to_be_bytes());
     bound.extend_from_slice(&place.number.to_be_bytes());
@@ -139,7 +139,7 @@ pub(super) fn seal(
     random: &dyn Random,
     sealing_key: &StoreKey,
     key: &str,
-    place: &Place,
+    place: &RecordPlace,
     expires_at: Option<u64>,
     value: &[u8],
 ) -> Result<Vec<u8>, StoreError> {
@@ -149,7 +149,7 @@ pub(super) fn seal(
 pub(super) fn open(
     sealing_key: &StoreKey,
     key: &str,
-    place: &Place,
+    place: &RecordPlace,
     expires_at: Option<u64>,
     sealed: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {

@@ -43,7 +43,7 @@ const DROP_REPORT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
+pub enum JournalPlace {
     /// Standard error, besides the log.
     StandardError,
     /// A file.
@@ -73,17 +73,17 @@ pub struct JsonLinesAudit {
 impl JsonLinesAudit {
     /// Opens the destination and starts to write.
     pub fn open(
-        destination: &Destination,
+        destination: &JournalPlace,
         on_failure: OnFailure,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuditFileError> {
         let output: Box<dyn JournalOutput> = match destination {
-            Destination::StandardError => Box::new(StandardError::default()),
-            Destination::File { path, rotation } => Box::new(AuditFile::open(path, *rotation, Arc::clone(&clock))?),
+            JournalPlace::StandardError => Box::new(StandardError::default()),
+            JournalPlace::File { path, rotation } => Box::new(AuditFile::open(path, *rotation, Arc::clone(&clock))?),
         };
         let path = match destination {
-            Destination::StandardError => PathBuf::from("(standard error)"),
-            Destination::File { path, .. } => path.clone(),
+            JournalPlace::StandardError => PathBuf::from("(standard error)"),
+            JournalPlace::File { path, .. } => path.clone(),
         };
         Self::start(output, on_failure, clock).map_err(|reason| AuditFileError { path, reason })
     }

@@ -6,7 +6,7 @@ use entra_mcp_plugin::secret_store::{KeyError, OpenError, StoreError};
 use entra_mcp_plugin::sign_in::Account;
 use entra_mcp_plugin::transport::stdio::StdioError;
 use entra_mcp_plugin::{Error, Plugin};
-use entra_mcp_server::{HttpError, TlsError};
+use entra_mcp_server::{ServerError, TlsError};
 
 use crate::audit::AuditFileError;
 use crate::composition::behind::ToolsError;
@@ -135,7 +135,7 @@ pub enum CommandError {
     Stdio(#[from] StdioError),
     /// The server cannot start.
     #[error(transparent)]
-    Http(#[from] HttpError),
+    Http(#[from] ServerError),
     /// There is no credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -191,7 +191,7 @@ impl CommandError {
             | Self::TokensUndecided { .. }
             | Self::Undecided(_) => 2,
             Self::Plugin(Error::Endpoint(_) | Error::CertificateFile { .. }) => 2,
-            Self::Http(HttpError::Insecure(_) | HttpError::Tls(_)) | Self::Credential(_) => 2,
+            Self::Http(ServerError::Insecure(_) | ServerError::Tls(_)) | Self::Credential(_) => 2,
             Self::Audit(_) | Self::Telemetry(_) | Self::Tools(_) | Self::NotWrapped { .. } => 2,
             _ => 1,
         }

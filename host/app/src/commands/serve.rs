@@ -15,7 +15,7 @@ use entra_mcp_server::{Certificates, HttpServer, Limits, Options};
 use serde_json::json;
 
 use super::{CommandError, EndRequest, ReopenRequest, notices};
-use crate::audit::{Destination, JsonLinesAudit, LoggedRefusals};
+use crate::audit::{JournalPlace, JsonLinesAudit, LoggedRefusals};
 use crate::composition::behind::{Tools, Upstreams, readiness};
 use crate::composition::confidential_client;
 use crate::config::access::{self, KnownTools};
@@ -62,7 +62,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     tools.complete(&mut settings.servers);
     let client = confidential_client::new(config, settings.clone(), &telemetry).await?;
     let audit = Arc::new(JsonLinesAudit::open(destination, *on_failure, Arc::new(SystemClock::new()))?);
-    if matches!(destination, Destination::File { .. }) {
+    if matches!(destination, JournalPlace::File { .. }) {
         reopen_when_asked(Arc::clone(&audit))?;
     }
     for advice in [ServeConfig::app_id_uri_advice(&settings), config.trust_advice()].into_iter().flatten() {
@@ -71,7 +71,7 @@ pub async fn run(config: &ServeConfig, manager: ServiceManager) -> Result<(), Co
     let compiler = compiler::of_component(&config.common.host.code_cache);
     let sink = ObservedAudit::over(Arc::clone(&audit) as Arc<dyn AuditSink>, &telemetry);
     // On standard error, the records themselves are in the log.
-    let sink = if matches!(destination, Destination::File { .. }) { LoggedRefusals::over(sink) } else { sink };
+    let sink = if matches!(destination, JournalPlace::File { .. }) { LoggedRefusals::over(sink) } else { sink };
     let clock = Arc::new(SystemClock::new());
     // With counts of its own: that a record is not written one by one is no request that was refused.
     let limiter = CountingRateLimiter::new(clock.clone(), config.rates.clone());

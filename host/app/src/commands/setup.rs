@@ -19,14 +19,14 @@ use serde_json::Value;
 
 use self::error::SetupError;
 use self::file::FileChange;
-use self::identity::Identity;
+use self::identity::IdentityToServe;
 use self::plan::{Federated, Plan};
 use super::CommandError;
 use crate::config::{Layer, ServeLayer, SetupConfig, Sources};
 use crate::console;
 use crate::probe::Probe;
 use crate::prompt;
-use crate::registration::document::{Document, SELECTED};
+use crate::registration::document::{RegistrationDocument, SELECTED};
 use crate::registration::graph::{GRAPH_APP_ID, Graph, filter};
 use crate::registration::needs::{Local, Needs, Remote};
 
@@ -206,13 +206,13 @@ pub async fn run(arguments: &Arguments, sources: &Sources) -> Result<(), Command
 
     let api = graph_api(&graph).await?;
     let needs = Needs {
-        permissions: permissions(&api, Kind::Delegated, &arguments.graph_permission)?,
-        app_permissions: permissions(&api, Kind::Application, &arguments.graph_app_permission)?,
+        permissions: permissions(&api, PermissionKind::Delegated, &arguments.graph_permission)?,
+        app_permissions: permissions(&api, PermissionKind::Application, &arguments.graph_app_permission)?,
         ..needs(arguments, &config, certificates)
     };
     let found = registration(&graph, arguments, &config, tenant).await?;
     let identity = match &arguments.managed_identity {
-        Some(id) => Some(Identity::find(&graph, id, tenant).await?),
+        Some(id) => Some(IdentityToServe::find(&graph, id, tenant).await?),
         None => None,
     };
     let federated = federated(arguments, identity.as_ref(), &config, tenant);
@@ -302,7 +302,7 @@ async fn graph_api(graph: &Graph<'_>) -> Result<Value, SetupError> {
 
 /// Which permissions are meant: those on behalf of a person, or those of an application for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PermissionKind {
     /// On behalf of a person.
     Delegated,
     /// For the application itself.
@@ -310,8 +310,8 @@ pub enum Kind {
 }
 
 /// The ids of permissions of these names.
-fn permissions(api: &Value, kind: Kind, names: &[String]) -> Result<Vec<(String, String)>, SetupError> {
-    let property = if kind == Kind::Delegated { "oauth2PermissionScopes" } else { "appRoles" };
+fn permissions(api: &Value, kind: PermissionKind, names: &[String]) -> Result<Vec<(String, String)>, SetupError> {
+    let property = if kind == PermissionKind::Delegated { "oauth2PermissionScopes" } else { "appRoles" };
     let all = api.get(property).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let one = |name: &String| {
         let found = all.iter().find(|permission| text(permission, "value") == *name);
@@ -370,7 +370,7 @@ async fn registration(
     arguments: &Arguments,
     config: &SetupConfig,
     tenant: &str,
-) -> Result<Option<Document>, SetupError> {
+) -> Result<Option<RegistrationDocument>, SetupError> {
     let during = || SetupError::during("read app registrations", READS_APPLICATIONS);
     let configured = config.client_id.as_ref().filter(|_| arguments.name.is_none()).map(|(id, _)| id);
     if let Some(id) = arguments.app_id.as_ref().or(configured) {
@@ -395,21 +395,21 @@ async fn registration(
             shown.sort_by(|one, other| {
                 (&one.created_date_time, &one.app_id).cmp(&(&other.created_date_time, &other.app_id))
             });
-            let line = |one: &Document| format!("{}  created {}", one.app_id, one.created_date_time);
+            let line = |one: &RegistrationDocument| format!("{}  created {}", one.app_id, one.created_date_time);
             let found = shown.iter().take(LISTED_AT_MOST).map(line).collect();
             Err(SetupError::Ambiguous { name: name.to_owned(), count: several.len(), found })
         }
     }
 }
 
-fn document(value: Value) -> Result<Document, SetupError> {
+fn document(value: Value) -> Result<RegistrationDocument, SetupError> {
     serde_json::from_value(value).map_err(|error| SetupError::Unexpected(error.to_string()))
 }
 
 /// The federated credential that is asked for.
 fn federated(
     arguments: &Arguments,
-    identity: Option<&Identity>,
+    identity: Option<&IdentityToServe>,
     config: &SetupConfig,
     tenant: &str,
 ) -> Option<Federated> {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KeyError, KeyFile, KeySource as _, RedisStore, SqliteStore, StoreReport,
+    DataKeys, GivenDataKeys, KeyError, KeyFile, KeySource as _, RedisStore, SqliteStore, StoreReport,
 };
 use serde_json::{Value, json};
 
 use super::CommandError;
 use crate::composition;
 use crate::composition::store::key_source;
-use crate::config::{StoreConfig, StoreKey, StoreLocation};
+use crate::config::{StoreConfig, StoreKeyPlace, StoreLocation};
 use crate::console;
 
 /// Opens every record of the stores, and says what is there and what is damaged.
@@ -118,7 +118,7 @@ pub async fn rotate_key(stores: &[StoreConfig], step: RotationStep) -> Result<()
 /// it, and its caller would have to sign in again.
 fn check_step(store: &StoreConfig, step: RotationStep, key_place: &str) -> Result<(), CommandError> {
     let is_copied =
-        matches!((&store.location, &store.key), (StoreLocation::Redis(_), StoreKey::File(_) | StoreKey::Vault { .. }));
+        matches!((&store.location, &store.key), (StoreLocation::Redis(_), StoreKeyPlace::File(_) | StoreKeyPlace::Vault { .. }));
     match (step, &store.location) {
         (RotationStep::All, _) if is_copied => Err(CommandError::Usage(format!(
             "other servers of {} may have copies of {key_place}, and could not open what a new key seals that is not in them: pass \
@@ -142,7 +142,7 @@ pub async fn wrap_key(stores: &[StoreConfig], from: Option<&Path>) -> Result<(),
             let text = "it is no Redis store: the key of a store in a file is wrapped at the first start with --store-key-vault";
             return usage(text.to_owned());
         };
-        if !matches!(store.key, StoreKey::Vault { .. }) {
+        if !matches!(store.key, StoreKeyPlace::Vault { .. }) {
             return usage("name the key in the vault with --store-key-vault".to_owned());
         }
         let source = key_source(&store.key, "".as_ref());
@@ -158,7 +158,7 @@ pub async fn wrap_key(stores: &[StoreConfig], from: Option<&Path>) -> Result<(),
         };
         // The key of another store is refused before it is wrapped.
         let given =
-            GivenKeys::new(keys.clone(), &from.map_or("a new key".to_owned(), |from| from.display().to_string()));
+            GivenDataKeys::new(keys.clone(), &from.map_or("a new key".to_owned(), |from| from.display().to_string()));
         RedisStore::check_key(options, Arc::new(given), clock()).await.map_err(Error::from)?;
         source.replace(&keys).map_err(CommandError::StoreKey)?;
         console::result(&format!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use entra_mcp_gate::behind::Behind;
 use entra_mcp_gate::gate::{self, Gate};
-use entra_mcp_gate::http_upstream::{HttpUpstream, Limits};
+use entra_mcp_gate::http_upstream::{HttpUpstream, UpstreamLimits};
 use entra_mcp_gate::process::ProcessUpstream;
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::environment::{ServerKind, ServerSettings};
@@ -36,7 +36,7 @@ impl Upstreams {
         tools: &Tools,
         plugin: &Arc<Plugin>,
         telemetry: &Telemetry,
-        options: gate::Options,
+        options: gate::GateOptions,
     ) -> Result<Self, ConfigError> {
         let mut servers: HashMap<String, Arc<dyn Behind>> = HashMap::new();
         let mut processes = Vec::new();
@@ -76,7 +76,7 @@ impl Upstreams {
 }
 
 fn over_http(upstream: &UpstreamConfig, url: &str, config: &Config) -> Result<HttpUpstream, ConfigError> {
-    let limits = Limits { to_answer: upstream.max_time_to_answer, ..Limits::default() };
+    let limits = UpstreamLimits { to_answer: upstream.max_time_to_answer, ..UpstreamLimits::default() };
     HttpUpstream::new(url, config.ca_file.as_deref(), limits)
         .map_err(|error| ConfigError::Conflict(format!("the upstream {:?}: {error}", upstream.place.name)))
 }

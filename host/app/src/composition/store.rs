@@ -9,11 +9,11 @@ use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::key_vault::VaultKeyFile;
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
-    GivenKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore, SystemKeyring,
+    GivenDataKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore, SystemKeyring,
 };
 
 use super::key_vault::key_vault;
-use crate::config::{StoreConfig, StoreKey, StoreLocation};
+use crate::config::{StoreConfig, StoreKeyPlace, StoreLocation};
 use crate::console;
 
 /// A store that is open.
@@ -32,7 +32,7 @@ pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedS
             let (path, key) = (path.clone(), config.key.clone());
             // The keyring may ask a person, and other processes may be preparing the file: the runtime goes on meanwhile.
             let opening = tokio::task::spawn_blocking(move || match &key {
-                StoreKey::Beside(new) => SqliteStore::open_beside(&path, |file| beside(file, *new), clock),
+                StoreKeyPlace::Beside(new) => SqliteStore::open_beside(&path, |file| beside(file, *new), clock),
                 key => SqliteStore::open_with(&path, key_source(key, &path), clock),
             });
             let opened = opening.await.map_err(|error| Error::Thread(std::io::Error::other(error)))?;
@@ -95,7 +95,7 @@ pub async fn look(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<LookedA
 /// The file beside a store with the key that the key vault is going to wrap.
 pub fn key_to_wrap(config: &StoreConfig) -> Option<PathBuf> {
     match (&config.location, &config.key) {
-        (StoreLocation::File(store), StoreKey::Vault { file: None, .. }) => {
+        (StoreLocation::File(store), StoreKeyPlace::Vault { file: None, .. }) => {
             let plain = store.with_extension("key");
             (plain.exists() && !store.with_extension("wrapped-key").exists()).then_some(plain)
         }
@@ -104,18 +104,18 @@ pub fn key_to_wrap(config: &StoreConfig) -> Option<PathBuf> {
 }
 
 /// Where the key of a store is; `store` is its file.
-pub fn key_source(key: &StoreKey, store: &Path) -> Arc<dyn KeySource> {
+pub fn key_source(key: &StoreKeyPlace, store: &Path) -> Arc<dyn KeySource> {
     match key {
-        StoreKey::Beside(new) => beside(KeyFile::new(&store.with_extension("key")), *new),
-        StoreKey::File(path) => Arc::new(KeyFile::new(path)),
-        StoreKey::Vault { key, file, access } => {
+        StoreKeyPlace::Beside(new) => beside(KeyFile::new(&store.with_extension("key")), *new),
+        StoreKeyPlace::File(path) => Arc::new(KeyFile::new(path)),
+        StoreKeyPlace::Vault { key, file, access } => {
             let plain = file.is_none().then(|| store.with_extension("key"));
             let path = file.clone().unwrap_or_else(|| store.with_extension("wrapped-key"));
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
             let vault = key_vault(key, access, &clock);
             Arc::new(VaultKeyFile::new(&path, plain.as_deref(), key.clone(), vault))
         }
-        StoreKey::Given { keys, place } => Arc::new(GivenKeys::new(keys.clone(), place)),
+        StoreKeyPlace::Given { keys, place } => Arc::new(GivenDataKeys::new(keys.clone(), place)),
     }
 }
 

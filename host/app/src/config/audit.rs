@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::setting::{choices, settings};
 use super::{ConfigError, invalid, within};
-use crate::audit::{Destination, OnFailure, Rotation};
+use crate::audit::{JournalPlace, OnFailure, Rotation};
 
 /// Size of an audit file, unless set otherwise: some 150,000 events.
 const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -93,7 +93,7 @@ fn check_max_bytes(name: &'static str, value: &u64) -> Result<(), ConfigError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditConfig {
     /// Where audit records go.
-    pub destination: Destination,
+    pub destination: JournalPlace,
     /// What becomes of an event that cannot be recorded.
     pub on_failure: OnFailure,
     /// Whether records name user principal names.
@@ -113,8 +113,8 @@ impl AuditLayer {
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
         let destination = match (values.audit, values.audit_file) {
             (_, Some(path)) if path.as_os_str().is_empty() => return conflict("audit-file is empty: name a file"),
-            (None | Some(AuditDestination::File), Some(path)) => Destination::File { path, rotation },
-            (None | Some(AuditDestination::Stderr), None) => Destination::StandardError,
+            (None | Some(AuditDestination::File), Some(path)) => JournalPlace::File { path, rotation },
+            (None | Some(AuditDestination::Stderr), None) => JournalPlace::StandardError,
             (Some(AuditDestination::File), None) => {
                 return conflict("audit records are to go to a file: name it with --audit-file");
             }
@@ -159,14 +159,14 @@ mod tests {
             .audit)
     }
 
-    fn file(path: &str, max_bytes: u64, keep: u32, keep_days: u32) -> Destination {
-        Destination::File { path: path.into(), rotation: Rotation { max_bytes, keep, keep_days } }
+    fn file(path: &str, max_bytes: u64, keep: u32, keep_days: u32) -> JournalPlace {
+        JournalPlace::File { path: path.into(), rotation: Rotation { max_bytes, keep, keep_days } }
     }
 
     #[test]
     fn by_default_records_go_to_standard_error_and_nothing_happens_unrecorded() {
         let config = load(AuditLayer::default(), &[], "").unwrap();
-        assert_eq!(config.destination, Destination::StandardError);
+        assert_eq!(config.destination, JournalPlace::StandardError);
         assert_eq!((config.on_failure, config.metrics_listen), (OnFailure::FailClosed, None));
         assert!(!config.usernames);
         let named = AuditLayer { audit_file: Some("/a".into()), ..AuditLayer::default() };

@@ -7,7 +7,7 @@
 
 use entra_mcp_plugin::environment::{ServerKind, ServerSettings, TargetKind, ToolRule};
 
-use self::names::Names;
+use self::names::GivenNames;
 use super::setting::settings;
 use super::{ConfigError, Environment};
 
@@ -18,7 +18,7 @@ mod upstream;
 mod variables;
 
 pub use egress::{EgressConfig, EgressEntry, GivenEgress, TokenChoice};
-pub use names::{Place, is_name};
+pub use names::{ServerPlace, is_name};
 pub use tools::{ToolsConfig, ToolsEntry, name_of};
 pub use upstream::{CommandLines, IdentityName, ProcessConfig, UpstreamConfig, UpstreamEntry, UpstreamTarget};
 pub use variables::{VariableEntries, Variables};
@@ -59,14 +59,14 @@ pub(super) struct Context<'a> {
 
 /// The servers, checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Behind {
+pub struct BehindConfig {
     /// Components with tools.
     pub tools: Vec<ToolsConfig>,
     /// Whole MCP servers.
     pub upstreams: Vec<UpstreamConfig>,
 }
 
-impl Behind {
+impl BehindConfig {
     pub(super) fn new(values: BehindValues, context: &Context<'_>) -> Result<Self, ConfigError> {
         let mut tools = values.tools.unwrap_or_default();
         if let Some(GivenEgress(egress)) = values.egress {
@@ -74,7 +74,7 @@ impl Behind {
         }
         let commands = values.upstream_command.unwrap_or_default().entries()?;
         let upstreams: Vec<_> = values.upstream.into_iter().flatten().chain(commands).collect();
-        let mut names = Names::new(tools.len().saturating_add(upstreams.len()));
+        let mut names = GivenNames::new(tools.len().saturating_add(upstreams.len()));
         Ok(Self {
             tools: tools.into_iter().map(|entry| entry.checked(&mut names, context)).collect::<Result<_, _>>()?,
             upstreams: upstreams

@@ -80,7 +80,7 @@ pub enum SignIn {
 /// Whether people sign in through the identity broker of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Broker {
+pub enum BrokerChoice {
     /// Where one runs or can be started. What it cannot do is done as `sign-in` says.
     Auto,
     /// Never.
@@ -113,7 +113,7 @@ pub enum LogFormat {
     Json,
 }
 
-choices!(Cloud, SignIn, Broker, LogFormat, VaultIdentityName);
+choices!(Cloud, SignIn, BrokerChoice, LogFormat, VaultIdentityName);
 
 settings! {
     /// What one source says: flags, environment or file. The same names everywhere.
@@ -133,7 +133,7 @@ settings! {
         /// How people sign in
         sign_in: SignIn = SignIn::Auto;
         /// Whether people sign in through the identity broker of this machine: on Linux, the Microsoft identity broker
-        broker: Broker = Broker::Auto;
+        broker: BrokerChoice = BrokerChoice::Auto;
         /// How long a sign-in waits for the person, in seconds
         sign_in_timeout: u32 = DEFAULT_SIGN_IN_TIMEOUT_SECONDS, value("SECONDS"),
             range(1..=MAX_SIGN_IN_TIMEOUT_SECONDS);

@@ -27,7 +27,7 @@ use super::endpoints::is_loopback;
 use super::ids::check_guid;
 use super::layer::VaultIdentityName;
 use super::setting::{choices, settings};
-use super::store::{StoreKey, StoreOf};
+use super::store::{StoreKeyPlace, StoreOf};
 use super::{AuditConfig, AuditLayer, Config, ConfigError, OtlpConfig, Sources, invalid};
 use crate::http_handler::CLIENT_ADDRESS_HEADER;
 
@@ -257,7 +257,7 @@ impl Sources {
         let access = self.vault_access()?;
         let is_cli_asked = access.identity == VaultIdentityName::AzureCli;
         let credential = credential(&values, &self.environment, &common.settings.authority, access)?;
-        let is_in_vault = credential.vault_certificate.is_some() || matches!(common.store.key, StoreKey::Vault { .. });
+        let is_in_vault = credential.vault_certificate.is_some() || matches!(common.store.key, StoreKeyPlace::Vault { .. });
         if is_in_vault && is_cli_asked && !is_for_development(&values) {
             return Err(ConfigError::Conflict(
                 "--vault-identity azure-cli is for development: the key vault is asked in the name of the person at this machine, \

@@ -11,7 +11,7 @@ use super::endpoints::{Endpoints, one_tenant};
 use super::layer::Layer;
 use super::serve::{ServeLayer, exchange_audience, mcp_paths, one_place_for_the_certificate};
 use super::store::{StoreLayer, StoreName, StoreOf};
-use super::{Config, ConfigError, Environment, Origin, Sources};
+use super::{Config, ConfigError, Environment, SettingOrigin, Sources};
 use crate::config::BehindLayer;
 
 /// The tenant in which a person signs in, unless one is set: that of the person.
@@ -26,7 +26,7 @@ pub struct SetupConfig {
     /// What the sign-in for `setup` itself takes: a public client that keeps nothing.
     pub sign_in: Config,
     /// The client id of the servers, if it is set, with its source.
-    pub client_id: Option<(String, Origin)>,
+    pub client_id: Option<(String, SettingOrigin)>,
     /// The file that is read and written.
     pub file: PathBuf,
     /// Whether it is the one that is read where none is named.
@@ -78,7 +78,7 @@ impl Sources {
         layer.storage = StoreLayer { store: Some(StoreName::memory()), ..StoreLayer::default() };
         let sign_in = self.checked(&layer, StoreOf::Nothing)?;
         let origin = |name: &str| self.origins.iter().find(|(known, _)| *known == name).map(|(_, origin)| *origin);
-        let client_id = client_id.map(|id| (id, origin("client-id").unwrap_or(Origin::File)));
+        let client_id = client_id.map(|id| (id, origin("client-id").unwrap_or(SettingOrigin::File)));
         let file = self.file.clone().ok_or(ConfigError::NoHome("the configuration file", "name one with --config"))?;
         let is_default_file = self.folders.config.as_ref().is_some_and(|folder| folder.join("config.toml") == file);
         Ok(SetupConfig {
@@ -103,7 +103,7 @@ impl Sources {
         let password = self.environment.get(ServeLayer::CERTIFICATE_PASSWORD);
         Ok(Some(RemoteSetup {
             certificates: values.certificate_file.iter().map(PathBuf::from).collect(),
-            are_certificates_given: self.origins.contains(&("certificate-file", Origin::Flag)),
+            are_certificates_given: self.origins.contains(&("certificate-file", SettingOrigin::Flag)),
             certificate_password: password.map(|password| SecretBytes::new(password.into_bytes())),
             public_url,
             endpoints,
@@ -112,7 +112,7 @@ impl Sources {
     }
 
     /// The settings of the command line that a server needs as well.
-    fn given(&self, settings: &Settings, origin: impl Fn(&str) -> Option<Origin>) -> Vec<(&'static str, toml::Value)> {
+    fn given(&self, settings: &Settings, origin: impl Fn(&str) -> Option<SettingOrigin>) -> Vec<(&'static str, toml::Value)> {
         let Layer { authority, graph_url, graph_resource, ca_file, cloud, .. } = &self.merged;
         let ServeLayer { certificate_file, public_url, required_scope, .. } = &self.serve;
         let text = |text: &Option<String>| text.clone().map(toml::Value::from);
@@ -131,7 +131,7 @@ impl Sources {
             ("required-scope", text(required_scope)),
             ("certificate-file", certificate_file.as_ref().map(list).map(toml::Value::Array)),
         ];
-        let given = all.into_iter().filter(|(name, _)| origin(name) == Some(Origin::Flag));
+        let given = all.into_iter().filter(|(name, _)| origin(name) == Some(SettingOrigin::Flag));
         given.filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }

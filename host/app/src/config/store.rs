@@ -156,7 +156,7 @@ pub enum StoreLocation {
 
 /// Where the data key is.
 #[derive(Debug, Clone)]
-pub enum StoreKey {
+pub enum StoreKeyPlace {
     /// In a file beside the store, or in the keyring, which that file then says. A new one is put here.
     Beside(NewKey),
     /// In this file.
@@ -185,7 +185,7 @@ pub struct StoreConfig {
     /// Where the records are.
     pub location: StoreLocation,
     /// Where their key is.
-    pub key: StoreKey,
+    pub key: StoreKeyPlace,
     /// How much a file may have in it.
     pub limits: StoreLimits,
 }
@@ -253,18 +253,18 @@ impl Sources {
                 )));
             }
             (Some(key), _) => key,
-            (None, StoreKeyIn::Auto) => StoreKey::Beside(of.new_key()),
-            (None, StoreKeyIn::Keyring) => StoreKey::Beside(NewKey::Keyring),
-            (None, StoreKeyIn::File) => StoreKey::Beside(NewKey::File),
+            (None, StoreKeyIn::Auto) => StoreKeyPlace::Beside(of.new_key()),
+            (None, StoreKeyIn::Keyring) => StoreKeyPlace::Beside(NewKey::Keyring),
+            (None, StoreKeyIn::File) => StoreKeyPlace::Beside(NewKey::File),
         };
-        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Vault { file: None, .. })) {
+        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKeyPlace::Vault { file: None, .. })) {
             return Err(ConfigError::Conflict(
                 "the store is Redis, and its data key is wrapped by a key vault: name the file with the wrapped key with \
                  --store-key-file. All processes have a copy of it"
                     .to_owned(),
             ));
         }
-        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKey::Beside(_))) {
+        if matches!((&location, &key), (StoreLocation::Redis(_), StoreKeyPlace::Beside(_))) {
             return Err(ConfigError::Conflict(format!(
                 "the store is Redis, so its data key has to be the same for all processes: set {} to 32 random bytes as \
                  base64 (openssl rand -base64 {KEY_BYTES}), or pass --store-key-file",
@@ -302,7 +302,7 @@ impl Sources {
         Ok(RedisOptions { url, prefix: values.store_prefix.clone(), ca_file })
     }
 
-    fn vault_key(&self, url: &str, file: Option<PathBuf>) -> Result<StoreKey, ConfigError> {
+    fn vault_key(&self, url: &str, file: Option<PathBuf>) -> Result<StoreKeyPlace, ConfigError> {
         if self.environment.get(StoreLayer::DATA_KEY).is_some() {
             return Err(ConfigError::Conflict(format!(
                 "--store-key-vault and {} are both set: there is one place for the data key",
@@ -315,7 +315,7 @@ impl Sources {
                 credential.display()
             )));
         }
-        Ok(StoreKey::Vault { key: key_in_vault(url)?, file, access: Box::new(self.vault_access()?) })
+        Ok(StoreKeyPlace::Vault { key: key_in_vault(url)?, file, access: Box::new(self.vault_access()?) })
     }
 
     /// The file of a credential of systemd with the data key.
@@ -324,7 +324,7 @@ impl Sources {
     }
 
     /// The key, if it is named or handed over.
-    fn store_key(&self, file: Option<PathBuf>) -> Result<Option<StoreKey>, ConfigError> {
+    fn store_key(&self, file: Option<PathBuf>) -> Result<Option<StoreKeyPlace>, ConfigError> {
         let given = self.environment.get(StoreLayer::DATA_KEY).map(Zeroizing::new);
         match (file, given) {
             (Some(_), Some(_)) => {
@@ -333,7 +333,7 @@ impl Sources {
                     "{flag} and {variable} are both set: there is one place for the data key"
                 )))
             }
-            (Some(file), None) => Ok(Some(StoreKey::File(file))),
+            (Some(file), None) => Ok(Some(StoreKeyPlace::File(file))),
             (None, Some(text)) => given_key(text.as_bytes(), StoreLayer::DATA_KEY.to_owned()).map(Some),
             (None, None) => {
                 let Some(path) = self.key_credential() else {
@@ -358,10 +358,10 @@ fn check_key_vault(_: &'static str, url: &str) -> Result<(), ConfigError> {
     key_in_vault(url).map(drop)
 }
 
-fn given_key(content: &[u8], place: String) -> Result<StoreKey, ConfigError> {
+fn given_key(content: &[u8], place: String) -> Result<StoreKeyPlace, ConfigError> {
     let expected = format!("{KEY_BYTES} bytes as base64 are expected, from each of {place}");
     let keys = DataKeys::parse(content).ok_or_else(|| invalid(StoreLayer::DATA_KEY, "…", expected))?;
-    Ok(StoreKey::Given { keys, place })
+    Ok(StoreKeyPlace::Given { keys, place })
 }
 
 fn check_store(name: &'static str, value: &StoreName) -> Result<(), ConfigError> {

@@ -11,7 +11,7 @@ pub(crate) const SELECTED: &str = "?$select=id,appId,displayName,createdDateTime
 /// A registration. Lists are kept as they are, because a list that is written replaces the one before.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Document {
+pub(crate) struct RegistrationDocument {
     /// The object id, which is not the application's id.
     pub(crate) id: String,
     pub(crate) app_id: String,
@@ -83,9 +83,9 @@ mod tests {
     #[test]
     fn what_is_not_set_is_empty() {
         let bare = json!({ "id": "o", "appId": "a", "displayName": "n", "web": null, "api": null, "appRoles": null });
-        let document: Document = serde_json::from_value(bare).unwrap();
+        let document: RegistrationDocument = serde_json::from_value(bare).unwrap();
         let named = ["o", "a", "n"].map(str::to_owned);
         let [id, app_id, display_name] = named;
-        assert_eq!(document, Document { id, app_id, display_name, ..Document::default() });
+        assert_eq!(document, RegistrationDocument { id, app_id, display_name, ..RegistrationDocument::default() });
     }
 }

@@ -23,14 +23,14 @@ pub(crate) enum GraphFault {
     /// It gave no answer.
     Unanswered(Explained),
     /// It refused.
-    Refused(Refused),
+    Refused(GraphRefusal),
     /// Its answer is not what is documented.
     Unexpected(String),
 }
 
 /// A refusal of Graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct GraphRefusal {
     pub(crate) status: StatusCode,
     /// `error.code`.
     pub(crate) code: String,
@@ -64,7 +64,7 @@ impl std::fmt::Display for GraphFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unanswered(explained) => write!(f, "{}: {}", explained.what, explained.change),
-            Self::Refused(Refused { status, code, message, .. }) => write!(f, "{message} ({} {code})", status.as_u16()),
+            Self::Refused(GraphRefusal { status, code, message, .. }) => write!(f, "{message} ({} {code})", status.as_u16()),
             Self::Unexpected(what) => write!(f, "Microsoft Graph answers with something unexpected: {what}"),
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Graph<'a> {
             let text = error.and_then(|error| error.pointer(pointer)?.as_str()).unwrap_or_default();
             text.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect::<String>()
         };
-        Err(GraphFault::Refused(Refused {
+        Err(GraphFault::Refused(GraphRefusal {
             status: answer.status,
             code: text("/code"),
             detail: text("/details/0/code"),
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn only_what_was_made_a_moment_ago_is_worth_another_attempt() {
         let refused = |status: u16, code: &str, detail: &str| {
-            GraphFault::Refused(Refused {
+            GraphFault::Refused(GraphRefusal {
                 status: StatusCode::from_u16(status).unwrap(),
                 code: code.to_owned(),
                 detail: detail.to_owned(),

@@ -6,7 +6,7 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::document::{Document, entry, is_enabled};
+use super::document::{RegistrationDocument, entry, is_enabled};
 use super::graph::GRAPH_APP_ID;
 
 /// Where a person's browser comes back to at this machine. Entra ID ignores the port.
@@ -54,11 +54,11 @@ impl Local {
     }
 
     /// Whether a registration was made for such a server.
-    pub(crate) fn is_served_by(document: &Document) -> bool {
+    pub(crate) fn is_served_by(document: &RegistrationDocument) -> bool {
         has_redirect_uri(&document.public_client.redirect_uris, LOCAL_REDIRECT_URI)
     }
 
-    fn lacks(&self, document: &Document) -> Vec<Lack> {
+    fn lacks(&self, document: &RegistrationDocument) -> Vec<Lack> {
         let known = &document.public_client.redirect_uris;
         let missing = self.redirect_uris.iter().filter(|uri| !has_redirect_uri(known, uri));
         let mut lacks: Vec<_> = missing.cloned().map(Lack::PublicRedirectUri).collect();
@@ -193,7 +193,7 @@ pub(crate) type NewId<'a> = &'a mut dyn FnMut() -> String;
 
 impl Needs {
     /// What a registration lacks.
-    pub(crate) fn lacks(&self, document: &Document) -> Vec<Lack> {
+    pub(crate) fn lacks(&self, document: &RegistrationDocument) -> Vec<Lack> {
         let mut lacks = Vec::new();
         if let Some(local) = &self.local {
             lacks.extend(local.lacks(document));
@@ -210,7 +210,7 @@ impl Needs {
     }
 
     /// What has to be written to mend the registration: the properties that change, each with what it had before.
-    pub(crate) fn patch(&self, document: &Document, lacks: &[Lack], new_id: NewId<'_>) -> Map<String, Value> {
+    pub(crate) fn patch(&self, document: &RegistrationDocument, lacks: &[Lack], new_id: NewId<'_>) -> Map<String, Value> {
         let mut new = document.clone();
         let mut changed = Map::new();
         let mut api = Map::new();
@@ -271,7 +271,7 @@ impl Needs {
 }
 
 impl Remote {
-    fn lacks(&self, document: &Document) -> Vec<Lack> {
+    fn lacks(&self, document: &RegistrationDocument) -> Vec<Lack> {
         let mut lacks = Vec::new();
         if !has_redirect_uri(&document.web.redirect_uris, &self.redirect_uri) {
             lacks.push(Lack::WebRedirectUri(self.redirect_uri.clone()));
@@ -310,7 +310,7 @@ impl Remote {
     }
 }
 
-fn missing_claims(document: &Document, wanted: &[(&'static str, &'static str)]) -> Vec<Lack> {
+fn missing_claims(document: &RegistrationDocument, wanted: &[(&'static str, &'static str)]) -> Vec<Lack> {
     let has = |token: &str, name: &str| {
         let claims = document.optional_claims.get(token).and_then(Value::as_array);
         claims.is_some_and(|claims| claims.iter().any(|claim| claim.get("name").is_some_and(|known| known == name)))
@@ -340,7 +340,7 @@ fn has_redirect_uri(known: &[String], wanted: &str) -> bool {
     known.iter().any(|uri| uri == wanted || (uri.starts_with("http://localhost") && parts(uri) == parts(wanted)))
 }
 
-fn accesses(document: &Document) -> impl Iterator<Item = &Value> {
+fn accesses(document: &RegistrationDocument) -> impl Iterator<Item = &Value> {
     let of_graph = document.required_resource_access.iter().filter(|one| is_of_graph(one));
     of_graph.filter_map(|one| one.get("resourceAccess")?.as_array()).flatten()
 }
@@ -436,7 +436,7 @@ mod tests {
     }
 
     /// The registration after a patch.
-    fn patched(document: &Document, patch: &Map<String, Value>) -> Document {
+    fn patched(document: &RegistrationDocument, patch: &Map<String, Value>) -> RegistrationDocument {
         let mut new = json!({ "id": document.id, "appId": document.app_id, "displayName": document.display_name });
         for (name, value) in patch {
             new[name] = value.clone();
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn what_is_mended_lacks_nothing() {
-        let bare = Document { app_id: "a".to_owned(), ..Document::default() };
+        let bare = RegistrationDocument { app_id: "a".to_owned(), ..RegistrationDocument::default() };
         let lacks = needs().lacks(&bare);
         assert_eq!(lacks.len(), 16, "{lacks:?}");
         let mut number = 0;
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn what_is_there_stays() {
-        let mut document = Document { app_id: "a".to_owned(), ..Document::default() };
+        let mut document = RegistrationDocument { app_id: "a".to_owned(), ..RegistrationDocument::default() };
         document.web.redirect_uris = vec!["https://other.example.com/".to_owned()];
         document.app_roles = vec![json!({ "id": "1", "value": "Other" })];
         document.required_resource_access = vec![json!({ "resourceAppId": "other", "resourceAccess": [] })];
@@ -477,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_disabled_scope_is_enabled_and_keeps_its_id() {
-        let mut document = Document { app_id: "a".to_owned(), ..Document::default() };
+        let mut document = RegistrationDocument { app_id: "a".to_owned(), ..RegistrationDocument::default() };
         document.api.oauth2_permission_scopes =
             vec![json!({ "id": "7", "value": "access_as_user", "isEnabled": false })];
         let needs = needs();
@@ -502,7 +502,7 @@ mod tests {
     #[test]
     fn the_app_id_uri_that_entra_id_proposes_is_enough_where_none_is_asked_for() {
         let needs = Needs { remote: Some(Remote { app_id_uris: Vec::new(), ..remote() }), ..Needs::default() };
-        let mut document = Document { app_id: "a".to_owned(), ..Document::default() };
+        let mut document = RegistrationDocument { app_id: "a".to_owned(), ..RegistrationDocument::default() };
         assert!(needs.lacks(&document).contains(&Lack::AppIdUri("api://a".to_owned())));
         document.identifier_uris = vec!["api://other".to_owned()];
         assert!(!needs.lacks(&document).iter().any(|lack| matches!(lack, Lack::AppIdUri(_))));

@@ -1,6 +1,6 @@
 //! The head of an answer of a server behind: what of it a client gets, by the rules of `entra_mcp_boundary::answer`.
 
-use entra_mcp_boundary::answer::{Content as Kind, Head, Reads};
+use entra_mcp_boundary::answer::{AnswerContent, Head, Reads};
 use entra_mcp_plugin::gatekeeper::Grant;
 use http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Response, StatusCode};
@@ -16,11 +16,11 @@ pub(super) struct Clean {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) session_id: Option<String>,
-    pub(super) content: Content,
+    pub(super) content: GatedBody,
 }
 
 /// What an answer consists of.
-pub(super) enum Content {
+pub(super) enum GatedBody {
     Nothing,
     Json(AnswerBody),
     Events(AnswerBody),
@@ -44,10 +44,10 @@ pub(super) fn clean(response: Response<AnswerBody>, reads: Reads) -> Result<Clea
         headers.append(name.clone(), value.clone());
     }
     let content = match head.content {
-        Kind::Nothing => Content::Nothing,
-        Kind::Json => Content::Json(body),
-        Kind::Events => Content::Events(body),
-        Kind::Text => Content::Text(body),
+        AnswerContent::Nothing => GatedBody::Nothing,
+        AnswerContent::Json => GatedBody::Json(body),
+        AnswerContent::Events => GatedBody::Events(body),
+        AnswerContent::Text => GatedBody::Text(body),
     };
     Ok(Clean { status, headers, session_id: head.session_id, content })
 }

@@ -13,10 +13,10 @@ use http_body_util::BodyExt as _;
 use crate::behind::{AnswerBody, BehindError};
 
 /// Tenant and object id, which identify a caller with all of its clients.
-pub(super) type Key = (String, String);
+pub(super) type CallerKey = (String, String);
 
 /// The key of a caller.
-pub(super) fn key(caller: &Caller) -> Key {
+pub(super) fn key(caller: &Caller) -> CallerKey {
     (caller.tenant_id.clone(), caller.object_id.clone())
 }
 
@@ -30,7 +30,7 @@ struct Count {
 pub(super) struct Callers {
     requests: usize,
     streams: usize,
-    counts: Mutex<HashMap<Key, Count>>,
+    counts: Mutex<HashMap<CallerKey, Count>>,
 }
 
 impl Callers {
@@ -39,7 +39,7 @@ impl Callers {
     }
 
     /// A place for a request of the caller, or for an event stream.
-    pub(super) fn enter(self: &Arc<Self>, caller: &Caller, is_stream: bool) -> Result<Place, BehindError> {
+    pub(super) fn enter(self: &Arc<Self>, caller: &Caller, is_stream: bool) -> Result<CallerPlace, BehindError> {
         let key = key(caller);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.get(&key).copied().unwrap_or_default();
@@ -52,18 +52,18 @@ impl Callers {
         let streams = count.streams.saturating_add(usize::from(is_stream));
         counts.insert(key.clone(), Count { requests: count.requests.saturating_add(1), streams });
         drop(counts);
-        Ok(Place { callers: Arc::clone(self), key, is_stream })
+        Ok(CallerPlace { callers: Arc::clone(self), key, is_stream })
     }
 }
 
 /// The place of a request, given back when it is dropped.
-pub(super) struct Place {
+pub(super) struct CallerPlace {
     callers: Arc<Callers>,
-    key: Key,
+    key: CallerKey,
     is_stream: bool,
 }
 
-impl Drop for Place {
+impl Drop for CallerPlace {
     fn drop(&mut self) {
         let mut counts = self.callers.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(count) = counts.get_mut(&self.key) else { return };
@@ -76,13 +76,13 @@ impl Drop for Place {
 }
 
 /// The body without trailers, which holds the place until it is dropped.
-pub(super) fn held(inner: AnswerBody, place: Place) -> AnswerBody {
+pub(super) fn held(inner: AnswerBody, place: CallerPlace) -> AnswerBody {
     Held { inner, _place: place }.boxed_unsync()
 }
 
 struct Held {
     inner: AnswerBody,
-    _place: Place,
+    _place: CallerPlace,
 }
 
 impl Body for Held {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use entra_mcp_boundary::events::{Event, Part, Splitter, may_list};
+use entra_mcp_boundary::events::{ListEvent, StreamPart, Splitter, may_list};
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::gatekeeper::Caller;
 use futures_util::stream;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Unfinished;
-use super::callers::{self, Key};
+use super::callers::{self, CallerKey};
 use crate::behind::{AnswerBody, BehindError};
 use crate::gatekeeper::Gatekeeper;
 use crate::process::printable;
@@ -59,7 +59,7 @@ pub(super) struct Room(Arc<Mutex<Taken>>);
 #[derive(Default)]
 struct Taken {
     all: usize,
-    callers: HashMap<Key, usize>,
+    callers: HashMap<CallerKey, usize>,
 }
 
 impl Room {
@@ -72,7 +72,7 @@ impl Room {
 /// What one message occupies of the room.
 pub(super) struct Occupied {
     room: Room,
-    caller: Key,
+    caller: CallerKey,
     kib: usize,
 }
 
@@ -114,7 +114,7 @@ struct Asked {
 }
 
 /// Has the messages of one answer judged.
-pub(super) struct Judge {
+pub(super) struct MessageJudge {
     keeper: Arc<dyn Gatekeeper>,
     handle: Zeroizing<String>,
     occupied: Occupied,
@@ -122,7 +122,7 @@ pub(super) struct Judge {
     asked: Bytes,
 }
 
-impl Judge {
+impl MessageJudge {
     pub(super) fn new(
         keeper: Arc<dyn Gatekeeper>,
         handle: Zeroizing<String>,
@@ -188,7 +188,7 @@ impl Judge {
 
 /// The state of an event stream.
 struct Events {
-    judge: Judge,
+    judge: MessageJudge,
     body: AnswerBody,
     splitter: Splitter,
     /// What passes as it is, and goes out before anything else.
@@ -201,7 +201,7 @@ struct Events {
 }
 
 impl Events {
-    fn new(judge: Judge, body: AnswerBody) -> Self {
+    fn new(judge: MessageJudge, body: AnswerBody) -> Self {
         let splitter = Splitter::default();
         Self { judge, body, splitter, passing: Vec::new(), to_judge: None, begun: None, ended: false }
     }
@@ -225,9 +225,9 @@ impl Events {
                 self.begun = None;
             }
             match part {
-                Some(Part::Filler(bytes)) if may_list(&bytes) => {}
-                Some(Part::Event(bytes)) if may_list(&bytes) => self.to_judge = Some(bytes),
-                Some(Part::Filler(bytes) | Part::Event(bytes)) => self.passing.extend_from_slice(&bytes),
+                Some(StreamPart::Filler(bytes)) if may_list(&bytes) => {}
+                Some(StreamPart::Event(bytes)) if may_list(&bytes) => self.to_judge = Some(bytes),
+                Some(StreamPart::Filler(bytes) | StreamPart::Event(bytes)) => self.passing.extend_from_slice(&bytes),
                 None if !self.passing.is_empty() => {
                     self.judge.occupied.settle(self.splitter.held())?;
                     return Ok(Some(std::mem::take(&mut self.passing)));
@@ -236,10 +236,10 @@ impl Events {
                     Some(event) => return self.judged(&event).await.map(Some),
                     None if !self.ended => self.feed().await?,
                     None => match self.splitter.rest() {
-                        Some(Part::Filler(bytes) | Part::Event(bytes)) if may_list(&bytes) => {
+                        Some(StreamPart::Filler(bytes) | StreamPart::Event(bytes)) if may_list(&bytes) => {
                             self.to_judge = Some(bytes);
                         }
-                        Some(Part::Filler(bytes) | Part::Event(bytes)) => self.passing = bytes,
+                        Some(StreamPart::Filler(bytes) | StreamPart::Event(bytes)) => self.passing = bytes,
                         None => return Ok(None),
                     },
                 },
@@ -285,7 +285,7 @@ impl Events {
 
     /// An event that may have a list, without what the caller may not see.
     async fn judged(&mut self, raw: &[u8]) -> Result<Vec<u8>, BehindError> {
-        let event = Event::read(raw);
+        let event = ListEvent::read(raw);
         let judged = match &event.data {
             None => None,
             Some(data) if !may_list(data.as_bytes()) => Some(Cow::Owned(data.clone())),

@@ -22,7 +22,7 @@ enum Object {
 
 /// Looks for names in a message that comes in pieces.
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct NameSearch {
     /// The open objects that matter, outermost first.
     open: Vec<Object>,
     /// Open objects and arrays inside of them that do not.
@@ -42,7 +42,7 @@ struct Literal {
     is_escaped: bool,
 }
 
-impl Names {
+impl NameSearch {
     /// Messages that hand out, each one name, what this piece completes.
     pub(super) fn feed(&mut self, piece: &Bytes) -> Vec<String> {
         let mut messages = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn names(message: &str, size: usize) -> Vec<String> {
-        let mut names = Names::default();
+        let mut names = NameSearch::default();
         let pieces = message.as_bytes().chunks(size).map(Bytes::copy_from_slice);
         pieces.flat_map(|piece| names.feed(&piece)).collect()
     }

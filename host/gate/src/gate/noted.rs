@@ -6,14 +6,14 @@
 //! it hands out.
 
 use bytes::Bytes;
-use entra_mcp_boundary::events::{Event, Part, Splitter};
+use entra_mcp_boundary::events::{ListEvent, StreamPart, Splitter};
 use futures_util::stream::{self, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
 use super::Unfinished;
-use super::judged::Judge;
-use super::names::Names;
+use super::judged::MessageJudge;
+use super::names::NameSearch;
 use crate::behind::{AnswerBody, BehindError};
 use crate::process::printable;
 
@@ -38,7 +38,7 @@ pub(super) enum Noted {
 }
 
 /// Shows an answer that is one message to the component.
-pub(super) async fn message(mut judge: Judge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
+pub(super) async fn message(mut judge: MessageJudge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -55,9 +55,9 @@ pub(super) async fn message(mut judge: Judge, mut body: AnswerBody) -> Result<No
 }
 
 /// Shows the component what a message hands out, each name before the piece passes that completes it.
-fn passing(judge: Judge, begin: Bytes, body: AnswerBody) -> AnswerBody {
+fn passing(judge: MessageJudge, begin: Bytes, body: AnswerBody) -> AnswerBody {
     let pieces = stream::iter([Ok(Frame::data(begin))]).chain(BodyStream::new(body));
-    let frames = stream::try_unfold((judge, Names::default(), pieces), |(judge, mut names, mut pieces)| async move {
+    let frames = stream::try_unfold((judge, NameSearch::default(), pieces), |(judge, mut names, mut pieces)| async move {
         let Some(frame) = pieces.next().await.transpose()? else { return Ok(None) };
         for message in frame.data_ref().map(|data| names.feed(data)).unwrap_or_default() {
             judge.judge(&message).await.map_err(|error| {
@@ -71,7 +71,7 @@ fn passing(judge: Judge, begin: Bytes, body: AnswerBody) -> AnswerBody {
 }
 
 /// Shows the events of an answer to the component. Each piece passes after what it completes was shown.
-pub(super) fn events(judge: Judge, body: AnswerBody) -> AnswerBody {
+pub(super) fn events(judge: MessageJudge, body: AnswerBody) -> AnswerBody {
     let looked = Looked { judge, body, splitter: Some(Splitter::default()), ended: false };
     let frames = stream::unfold(looked, |mut looked| async move {
         let frame = looked.next().await?;
@@ -82,7 +82,7 @@ pub(super) fn events(judge: Judge, body: AnswerBody) -> AnswerBody {
 }
 
 struct Looked {
-    judge: Judge,
+    judge: MessageJudge,
     body: AnswerBody,
     /// `None`: an event was too long. What follows passes without.
     splitter: Option<Splitter>,
@@ -113,7 +113,7 @@ impl Looked {
     }
 
     /// What a piece completes.
-    fn parts(&mut self, data: &[u8]) -> Vec<Part> {
+    fn parts(&mut self, data: &[u8]) -> Vec<StreamPart> {
         let Some(splitter) = &mut self.splitter else { return Vec::new() };
         let length = splitter.held().saturating_add(data.len());
         if length > MAX_BYTES || !self.judge.has_room(length) {
@@ -127,13 +127,13 @@ impl Looked {
         parts
     }
 
-    async fn show(judge: &Judge, parts: Vec<Part>) -> Result<(), BehindError> {
+    async fn show(judge: &MessageJudge, parts: Vec<StreamPart>) -> Result<(), BehindError> {
         for part in parts {
-            let Part::Event(raw) = part else { continue };
+            let StreamPart::Event(raw) = part else { continue };
             if !hands_out(&raw) {
                 continue;
             }
-            if let Some(data) = Event::read(&raw).data {
+            if let Some(data) = ListEvent::read(&raw).data {
                 judge.judge(&data).await.map_err(|error| {
                     tracing::error!(error = printable(&error.to_string()), "an event was not noted: the stream ends");
                     BehindError::BrokenOff("the component failed on an event".to_owned())

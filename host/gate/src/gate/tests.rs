@@ -180,9 +180,9 @@ impl Behind for Server {
     }
 }
 
-fn gate_with(keeper: &Arc<Keeper>, server: &Arc<Server>, change: impl FnOnce(&mut Options)) -> Gate {
+fn gate_with(keeper: &Arc<Keeper>, server: &Arc<Server>, change: impl FnOnce(&mut GateOptions)) -> Gate {
     let servers = HashMap::from([("crm".to_owned(), Arc::clone(server) as Arc<dyn Behind>)]);
-    let mut options = Options::new(Arc::new(|| "c-0".to_owned()));
+    let mut options = GateOptions::new(Arc::new(|| "c-0".to_owned()));
     options.host_fields = vec![HeaderName::from_static("x-client-address")];
     change(&mut options);
     Gate::new(Arc::clone(keeper) as Arc<dyn Gatekeeper>, servers, options)
@@ -248,8 +248,8 @@ fn post() -> Request<Bytes> {
 
 async fn ask(gate: &Gate, request: Request<Bytes>) -> Response<Body> {
     match gate.handle(request, || ()).await {
-        Outcome::Answer(answer) => answer,
-        Outcome::OwnPath(_) => panic!("the component serves it"),
+        GateOutcome::Answer(answer) => answer,
+        GateOutcome::OwnPath(_) => panic!("the component serves it"),
     }
 }
 

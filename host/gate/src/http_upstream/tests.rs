@@ -69,10 +69,10 @@ async fn saying(answer: impl Into<Vec<u8>>) -> HttpUpstream {
             let _ = stream.shutdown().await;
         }
     });
-    at(address.await, Limits::default())
+    at(address.await, UpstreamLimits::default())
 }
 
-fn at(address: SocketAddr, limits: Limits) -> HttpUpstream {
+fn at(address: SocketAddr, limits: UpstreamLimits) -> HttpUpstream {
     HttpUpstream::new(&format!("http://{address}/mcp?key=1#part"), None, limits).unwrap()
 }
 
@@ -93,7 +93,7 @@ async fn a_request_goes_to_the_configured_url_whatever_the_client_asked_for() {
         }
     });
     let address = address.await;
-    let upstream = at(address, Limits::default());
+    let upstream = at(address, UpstreamLimits::default());
     for _ in 0..2 {
         assert_eq!(text(upstream.send(post(), sender()).await.unwrap()).await.unwrap(), "ok");
         let request = received.recv().await.unwrap().to_ascii_lowercase();
@@ -116,9 +116,9 @@ fn http_is_for_this_machine_and_private_networks() {
         "https://203.0.113.1/",
         "https://8.8.8.8/",
     ] {
-        assert!(HttpUpstream::new(url, None, Limits::default()).is_ok(), "{url}");
+        assert!(HttpUpstream::new(url, None, UpstreamLimits::default()).is_ok(), "{url}");
     }
-    let refused = |url| HttpUpstream::new(url, None, Limits::default()).err().unwrap();
+    let refused = |url| HttpUpstream::new(url, None, UpstreamLimits::default()).err().unwrap();
     for url in ["http://8.8.8.8/mcp", "http://[2606:4700::1111]/mcp"] {
         assert!(matches!(refused(url), UrlError::Insecure(_)), "{url}");
     }
@@ -156,7 +156,7 @@ impl Tls {
         Self { acceptor: tokio_rustls::TlsAcceptor::from(Arc::new(config)), folder }
     }
 
-    fn trusting(&self, url: &str, limits: Limits) -> HttpUpstream {
+    fn trusting(&self, url: &str, limits: UpstreamLimits) -> HttpUpstream {
         HttpUpstream::new(url, Some(&self.folder.path().join("root.pem")), limits).unwrap()
     }
 }
@@ -174,11 +174,11 @@ async fn over_tls_only_a_trusted_server_is_asked() {
         }
     });
     let url = format!("https://{}/mcp", address.await);
-    let trusting = tls.trusting(&url, Limits::default());
+    let trusting = tls.trusting(&url, UpstreamLimits::default());
     assert_eq!(text(trusting.send(post(), sender()).await.unwrap()).await.unwrap(), "ok");
-    let answered = HttpUpstream::new(&url, None, Limits::default()).unwrap().send(post(), sender()).await;
+    let answered = HttpUpstream::new(&url, None, UpstreamLimits::default()).unwrap().send(post(), sender()).await;
     assert!(matches!(answered, Err(BehindError::Unreachable(_))), "{answered:?}");
-    let missing = HttpUpstream::new(&url, Some(&tls.folder.path().join("other.pem")), Limits::default()).err().unwrap();
+    let missing = HttpUpstream::new(&url, Some(&tls.folder.path().join("other.pem")), UpstreamLimits::default()).err().unwrap();
     assert!(matches!(missing, UrlError::Certificates(_)), "{missing}");
 }
 
@@ -233,7 +233,7 @@ async fn http2(tls: &Tls) -> Http2 {
 async fn a_server_over_tls_may_choose_http_2_and_shares_a_connection() {
     let tls = Tls::new(&[b"h2", b"http/1.1"]);
     let mut server = http2(&tls).await;
-    let upstream = tls.trusting(&server.url, Limits { requests: 2, ..Limits::default() });
+    let upstream = tls.trusting(&server.url, UpstreamLimits { requests: 2, ..UpstreamLimits::default() });
     let mut answers = Vec::new();
     for _ in 0..2 {
         let mut answered = upstream.send(post(), sender()).await.unwrap();
@@ -323,7 +323,7 @@ async fn a_request_is_sent_once() {
             // The connection is reset after the request.
         }
     });
-    let upstream = at(address.await, Limits::default());
+    let upstream = at(address.await, UpstreamLimits::default());
     let answered = upstream.send(post(), sender()).await;
     assert!(matches!(answered, Err(BehindError::BrokenOff(_))), "{answered:?}");
     assert!(received.recv().await.is_some());
@@ -335,12 +335,12 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let answered = at(address, Limits::default()).send(post(), sender()).await;
+    let answered = at(address, UpstreamLimits::default()).send(post(), sender()).await;
     assert!(matches!(answered, Err(BehindError::Unreachable(_))), "{answered:?}");
 }
 
 /// A server that begins an event stream and then says nothing. What it sees of the end is told.
-async fn stalling(limits: Limits) -> (HttpUpstream, tokio::sync::mpsc::UnboundedReceiver<()>) {
+async fn stalling(limits: UpstreamLimits) -> (HttpUpstream, tokio::sync::mpsc::UnboundedReceiver<()>) {
     let (ended, endings) = tokio::sync::mpsc::unbounded_channel();
     let address = server(move |mut stream| {
         let ended = ended.clone();
@@ -358,7 +358,7 @@ async fn stalling(limits: Limits) -> (HttpUpstream, tokio::sync::mpsc::Unbounded
 #[tokio::test]
 async fn an_answer_that_pauses_for_too_long_breaks_off() {
     for method in [Method::POST, Method::GET] {
-        let (upstream, mut endings) = stalling(Limits::default()).await;
+        let (upstream, mut endings) = stalling(UpstreamLimits::default()).await;
         let mut request = post();
         *request.method_mut() = method;
         let mut answered = upstream.send(request, sender()).await.unwrap().into_body();
@@ -374,7 +374,7 @@ async fn an_answer_that_pauses_for_too_long_breaks_off() {
 
 #[tokio::test]
 async fn an_answer_that_is_dropped_ends_the_request_and_gives_its_place_back() {
-    let (upstream, mut endings) = stalling(Limits { requests: 1, streams: 1, ..Limits::default() }).await;
+    let (upstream, mut endings) = stalling(UpstreamLimits { requests: 1, streams: 1, ..UpstreamLimits::default() }).await;
     let mut get = post();
     *get.method_mut() = Method::GET;
     *get.body_mut() = Bytes::new();
@@ -402,7 +402,7 @@ async fn an_endless_answer_is_read_no_faster_than_its_client_takes_it() {
             }
         }
     });
-    let upstream = at(address.await, Limits::default());
+    let upstream = at(address.await, UpstreamLimits::default());
     let mut answered = upstream.send(post(), sender()).await.unwrap().into_body();
     for _ in 0..10 {
         assert!(answered.frame().await.unwrap().is_ok());

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::lines::Ends;
-use super::message::{Kind, Object, error, id_of_answer, json_text, same_id};
+use super::message::{MessageKind, Object, error, id_of_answer, json_text, same_id};
 use super::settings::{MAX_ASKED, MAX_IN_FLIGHT, MAX_KEPT_STREAM_BYTES, MAX_KEPT_STREAMS};
 use super::stream::Stream;
 
@@ -57,7 +57,7 @@ struct Asked {
 pub(super) struct Full;
 
 /// A request on its way.
-pub(super) struct Begun {
+pub(super) struct BegunRequest {
     pub(super) number: u64,
     pub(super) stream: Arc<Stream>,
     /// For the process.
@@ -66,7 +66,7 @@ pub(super) struct Begun {
 
 /// What becomes of a message of the process.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum MessageOutcome {
     /// It goes to a client.
     Deliver { stream: Arc<Stream>, message: String, last: bool },
     /// The process gets an answer to its request.
@@ -109,7 +109,7 @@ impl Bridge {
         id: &str,
         method: &str,
         accepts_events: bool,
-    ) -> Result<Begun, Full> {
+    ) -> Result<BegunRequest, Full> {
         if self.pending.len() >= MAX_IN_FLIGHT {
             return Err(Full);
         }
@@ -123,7 +123,7 @@ impl Bridge {
         let pending =
             Pending { id: id.to_owned(), progress_token, initialize, accepts_events, stream: Arc::clone(&stream) };
         self.pending.insert(number, pending);
-        Ok(Begun { number, stream, line: object.to_string() })
+        Ok(BegunRequest { number, stream, line: object.to_string() })
     }
 
     /// The client does not wait for the answer any more. `None`: it has been answered. Else, whether it was `initialize`.
@@ -160,30 +160,30 @@ impl Bridge {
     }
 
     /// A line of the process. It is compact.
-    pub(super) fn received(&mut self, text: &str) -> Outcome {
-        let Some(object) = Object::parse(text) else { return Outcome::NoMessage };
+    pub(super) fn received(&mut self, text: &str) -> MessageOutcome {
+        let Some(object) = Object::parse(text) else { return MessageOutcome::NoMessage };
         match object.kind() {
-            Some(Kind::Answer { id }) => self.answer(object, &id),
-            Some(Kind::Request { id, .. }) => self.ask(object, id),
-            Some(Kind::Notification { method }) => self.notification(object, &method),
-            None => Outcome::NoMessage,
+            Some(MessageKind::Answer { id }) => self.answer(object, &id),
+            Some(MessageKind::Request { id, .. }) => self.ask(object, id),
+            Some(MessageKind::Notification { method }) => self.notification(object, &method),
+            None => MessageOutcome::NoMessage,
         }
     }
 
     /// A line of the process that was too long to be kept. If it is an answer, its request gets an error: its client would
     /// wait in vain.
-    pub(super) fn too_long(&mut self, ends: &Ends) -> Outcome {
+    pub(super) fn too_long(&mut self, ends: &Ends) -> MessageOutcome {
         let number = id_of_answer(&ends.first, &ends.last);
-        let Some(pending) = number.and_then(|number| self.pending.remove(&number)) else { return Outcome::NoMessage };
+        let Some(pending) = number.and_then(|number| self.pending.remove(&number)) else { return MessageOutcome::NoMessage };
         self.keep(Arc::clone(&pending.stream));
         let message = error(&pending.id, INTERNAL_ERROR, "the answer of the server is longer than 4 MiB");
-        Outcome::Deliver { stream: pending.stream, message, last: true }
+        MessageOutcome::Deliver { stream: pending.stream, message, last: true }
     }
 
-    fn answer(&mut self, mut object: Object<'_>, id: &str) -> Outcome {
+    fn answer(&mut self, mut object: Object<'_>, id: &str) -> MessageOutcome {
         let number = id.parse::<u64>().ok();
         let Some((number, pending)) = number.and_then(|number| Some((number, self.pending.remove(&number)?))) else {
-            return Outcome::Drop;
+            return MessageOutcome::Drop;
         };
         object.set("id", pending.id.clone());
         let subscription = object.inner(&["result", "_meta"], SUBSCRIPTION);
@@ -191,48 +191,48 @@ impl Bridge {
             object.set_inner(&["result", "_meta"], SUBSCRIPTION, pending.id);
         }
         self.keep(Arc::clone(&pending.stream));
-        Outcome::Deliver { stream: pending.stream, message: object.to_string(), last: true }
+        MessageOutcome::Deliver { stream: pending.stream, message: object.to_string(), last: true }
     }
 
-    fn ask(&mut self, mut object: Object<'_>, id: String) -> Outcome {
+    fn ask(&mut self, mut object: Object<'_>, id: String) -> MessageOutcome {
         let newest = self.pending.values().rev();
         let mut open =
             newest.filter(|pending| pending.accepts_events && !pending.initialize && pending.stream.has_reader());
         let stream = open.next().map(|pending| Arc::clone(&pending.stream)).or_else(|| self.session.clone());
         let Some(stream) = stream.filter(|_| self.asked.len() < MAX_ASKED) else {
-            return Outcome::Reply(error(&id, INTERNAL_ERROR, "no client can be asked now"));
+            return MessageOutcome::Reply(error(&id, INTERNAL_ERROR, "no client can be asked now"));
         };
         let known = format!("server-{}-{}", self.process, self.next_asked);
         self.next_asked = self.next_asked.saturating_add(1);
         object.set("id", json_text(&known));
         self.asked.insert(known, Asked { id, stream: Arc::clone(&stream) });
-        Outcome::Deliver { stream, message: object.to_string(), last: false }
+        MessageOutcome::Deliver { stream, message: object.to_string(), last: false }
     }
 
-    fn notification(&mut self, mut object: Object<'_>, method: &str) -> Outcome {
+    fn notification(&mut self, mut object: Object<'_>, method: &str) -> MessageOutcome {
         let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok());
         match method {
             "notifications/progress" => {
                 let named = number(object.inner(&["params"], "progressToken"));
-                let Some(pending) = named.and_then(|number| self.pending.get(&number)) else { return Outcome::Drop };
+                let Some(pending) = named.and_then(|number| self.pending.get(&number)) else { return MessageOutcome::Drop };
                 let Some(token) = pending.progress_token.clone().filter(|_| pending.accepts_events) else {
-                    return Outcome::Drop;
+                    return MessageOutcome::Drop;
                 };
                 object.set_inner(&["params"], "progressToken", token);
-                Outcome::Deliver { stream: Arc::clone(&pending.stream), message: object.to_string(), last: false }
+                MessageOutcome::Deliver { stream: Arc::clone(&pending.stream), message: object.to_string(), last: false }
             }
             "notifications/cancelled" => {
-                let Some(named) = object.inner(&["params"], "requestId") else { return Outcome::Drop };
+                let Some(named) = object.inner(&["params"], "requestId") else { return MessageOutcome::Drop };
                 let asked = self.asked.iter().find(|(_, asked)| same_id(&asked.id, &named));
                 if let Some((known, asked)) = asked {
                     let (known, stream) = (known.clone(), Arc::clone(&asked.stream));
                     self.asked.remove(&known);
                     object.set_inner(&["params"], "requestId", json_text(&known));
-                    return Outcome::Deliver { stream, message: object.to_string(), last: false };
+                    return MessageOutcome::Deliver { stream, message: object.to_string(), last: false };
                 }
                 match number(Some(named)).and_then(|number| self.pending.remove(&number)) {
-                    Some(pending) => Outcome::End(pending.stream),
-                    None => Outcome::Drop,
+                    Some(pending) => MessageOutcome::End(pending.stream),
+                    None => MessageOutcome::Drop,
                 }
             }
             _ => {
@@ -240,11 +240,11 @@ impl Bridge {
                 if let Some(pending) = named.and_then(|number| self.pending.get(&number)) {
                     object.set_inner(&["params", "_meta"], SUBSCRIPTION, pending.id.clone());
                     let stream = Arc::clone(&pending.stream);
-                    return Outcome::Deliver { stream, message: object.to_string(), last: false };
+                    return MessageOutcome::Deliver { stream, message: object.to_string(), last: false };
                 }
                 match self.stream_for_others() {
-                    Some(stream) => Outcome::Deliver { stream, message: object.to_string(), last: false },
-                    None => Outcome::Drop,
+                    Some(stream) => MessageOutcome::Deliver { stream, message: object.to_string(), last: false },
+                    None => MessageOutcome::Drop,
                 }
             }
         }

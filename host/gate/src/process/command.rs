@@ -16,7 +16,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 /// Why a command cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
+pub enum ServerCommandError {
     /// It names no program.
     #[error("the command is empty")]
     Empty,
@@ -37,11 +37,11 @@ pub(super) struct Program {
 
 impl Program {
     /// Finds the program: a name is looked for in `search_path`, anything else is a path.
-    pub(super) fn find(command: &[String], search_path: Option<&OsStr>) -> Result<Self, CommandError> {
-        let (name, arguments) = command.split_first().ok_or(CommandError::Empty)?;
-        let not_found = || CommandError::NotFound(name.clone());
+    pub(super) fn find(command: &[String], search_path: Option<&OsStr>) -> Result<Self, ServerCommandError> {
+        let (name, arguments) = command.split_first().ok_or(ServerCommandError::Empty)?;
+        let not_found = || ServerCommandError::NotFound(name.clone());
         if name.is_empty() {
-            return Err(CommandError::Empty);
+            return Err(ServerCommandError::Empty);
         }
         let path = if Path::new(name).components().count() > 1 || name.contains(std::path::MAIN_SEPARATOR) {
             Some(PathBuf::from(name)).filter(|path| is_program(path))
@@ -76,7 +76,7 @@ impl Program {
         command.wrap(process_wrap::tokio::ProcessSession);
         let mut child = command.spawn()?;
         let (input, output, errors) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
-        let group = Group { id: child.id(), child };
+        let group = ProcessGroup { id: child.id(), child };
         match (input, output, errors) {
             (Some(input), Some(output), Some(errors)) => Ok(Started { group, input, output, errors }),
             _ => Err(io::Error::other("the process has no pipes")),
@@ -121,19 +121,19 @@ fn is_program(path: &Path) -> bool {
 
 /// A process that runs.
 pub(super) struct Started {
-    pub(super) group: Group,
+    pub(super) group: ProcessGroup,
     pub(super) input: ChildStdin,
     pub(super) output: ChildStdout,
     pub(super) errors: ChildStderr,
 }
 
 /// A process and its children. They are killed when this is dropped.
-pub(super) struct Group {
+pub(super) struct ProcessGroup {
     id: Option<u32>,
     child: Box<dyn ChildWrapper>,
 }
 
-impl Group {
+impl ProcessGroup {
     /// The id of the process.
     pub(super) fn id(&self) -> Option<u32> {
         self.id
@@ -169,7 +169,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if self.id.is_some() {
             self.kill();
@@ -182,7 +182,7 @@ impl Drop for Group {
 mod tests {
     use super::*;
 
-    fn find(command: &[&str], path: &str) -> Result<PathBuf, CommandError> {
+    fn find(command: &[&str], path: &str) -> Result<PathBuf, ServerCommandError> {
         let command: Vec<String> = command.iter().map(|&part| part.to_owned()).collect();
         Program::find(&command, Some(OsStr::new(path))).map(|program| program.path)
     }
@@ -197,9 +197,9 @@ mod tests {
         assert_eq!(find(&["shell", "-c"], &path), Ok(inside("shell")));
         assert_eq!(find(&["/bin/sh"], ""), Ok("/bin/sh".into()));
         for name in ["plain", "missing", "/bin", "/nowhere/sh"] {
-            assert_eq!(find(&[name], &path), Err(CommandError::NotFound(name.into())), "{name}");
+            assert_eq!(find(&[name], &path), Err(ServerCommandError::NotFound(name.into())), "{name}");
         }
-        assert_eq!(find(&[], &path), Err(CommandError::Empty));
-        assert_eq!(find(&[""], &path), Err(CommandError::Empty));
+        assert_eq!(find(&[], &path), Err(ServerCommandError::Empty));
+        assert_eq!(find(&[""], &path), Err(ServerCommandError::Empty));
     }
 }

@@ -8,8 +8,8 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::ProcessUpstream;
 use super::answer::{self, Wishes};
-use super::message::{Kind, Object, compact};
-use super::owner::Owner;
+use super::message::{MessageKind, Object, compact};
+use super::owner::ProcessOwner;
 use super::running::{Flight, Pin, Process, Unfit};
 use super::settings::STREAM_AFTER;
 use crate::behind::{AnswerBody, BehindError, Sender};
@@ -24,14 +24,14 @@ impl ProcessUpstream {
         let Some(object) = Object::parse(&text) else {
             return Ok(answer::no_message(serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok()));
         };
-        let owner = Owner::of(&sender.caller);
+        let owner = ProcessOwner::of(&sender.caller);
         match object.kind() {
-            Some(Kind::Request { id, method }) => self.request(wishes, &text, (&id, &method), &owner, sender).await,
-            Some(Kind::Notification { method }) => match self.existing(wishes, &owner).await {
+            Some(MessageKind::Request { id, method }) => self.request(wishes, &text, (&id, &method), &owner, sender).await,
+            Some(MessageKind::Notification { method }) => match self.existing(wishes, &owner).await {
                 Some(pin) => self.accepted(pin.process().notify(object, &method)).await,
                 None => Ok(answer::no_session()),
             },
-            Some(Kind::Answer { id }) => match self.existing(wishes, &owner).await {
+            Some(MessageKind::Answer { id }) => match self.existing(wishes, &owner).await {
                 Some(pin) => self.accepted(pin.process().answer(object, &id)).await,
                 None => Ok(answer::no_session()),
             },
@@ -42,7 +42,7 @@ impl ProcessUpstream {
     /// A client of a session listens, for the first time or after it lost a stream.
     pub(super) fn listen(&self, wishes: &Wishes, sender: &Sender) -> Answer {
         let Some(session) = &wishes.session else { return Ok(answer::not_allowed("POST")) };
-        let Some(pin) = self.registry.session(session, &Owner::of(&sender.caller)) else {
+        let Some(pin) = self.registry.session(session, &ProcessOwner::of(&sender.caller)) else {
             return Ok(answer::no_session());
         };
         if !wishes.events {
@@ -66,7 +66,7 @@ impl ProcessUpstream {
     /// A client ends its session.
     pub(super) fn delete(&self, wishes: &Wishes, sender: &Sender) -> Answer {
         let Some(session) = &wishes.session else { return Ok(answer::not_allowed("POST")) };
-        match self.registry.session(session, &Owner::of(&sender.caller)) {
+        match self.registry.session(session, &ProcessOwner::of(&sender.caller)) {
             Some(pin) => {
                 pin.process().stop();
                 Ok(answer::empty(StatusCode::OK))
@@ -76,7 +76,7 @@ impl ProcessUpstream {
     }
 
     /// The process that a notification or an answer is for. None is started for it.
-    async fn existing(&self, wishes: &Wishes, owner: &Owner) -> Option<Pin> {
+    async fn existing(&self, wishes: &Wishes, owner: &ProcessOwner) -> Option<Pin> {
         match &wishes.session {
             Some(session) => self.registry.session(session, owner),
             None => self.registry.of_owner(owner).await,
@@ -97,7 +97,7 @@ impl ProcessUpstream {
         wishes: &Wishes,
         text: &str,
         (id, method): (&str, &str),
-        owner: &Owner,
+        owner: &ProcessOwner,
         sender: &Sender,
     ) -> Answer {
         let begins_session = wishes.session.is_none() && method == "initialize" && !wishes.is_stateless();

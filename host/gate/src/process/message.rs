@@ -63,13 +63,13 @@ impl<'a> Object<'a> {
     }
 
     /// What the message is.
-    pub(super) fn kind(&self) -> Option<Kind> {
+    pub(super) fn kind(&self) -> Option<MessageKind> {
         let id = self.get("id").filter(|id| is_id(id)).map(str::to_owned);
         match (self.text("method"), id) {
-            (Some(method), Some(id)) => Some(Kind::Request { id, method }),
-            (Some(method), None) if self.get("id").is_none() => Some(Kind::Notification { method }),
+            (Some(method), Some(id)) => Some(MessageKind::Request { id, method }),
+            (Some(method), None) if self.get("id").is_none() => Some(MessageKind::Notification { method }),
             (None, Some(id)) if self.get("result").is_some() != self.get("error").is_some() => {
-                Some(Kind::Answer { id })
+                Some(MessageKind::Answer { id })
             }
             _ => None,
         }
@@ -117,7 +117,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
 /// What a message is. Ids are the text of the JSON value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MessageKind {
     Request {
         id: String,
         method: String,
@@ -234,10 +234,10 @@ mod tests {
     fn messages_are_told_apart() {
         let kind = |text| Object::parse(text).and_then(|object| object.kind());
         let id = || "1".to_owned();
-        assert_eq!(kind(r#"{"id":1,"method":"m"}"#), Some(Kind::Request { id: id(), method: "m".into() }));
-        assert_eq!(kind(r#"{"method":"m"}"#), Some(Kind::Notification { method: "m".into() }));
-        assert_eq!(kind(r#"{"id":1,"result":null}"#), Some(Kind::Answer { id: id() }));
-        assert_eq!(kind(r#"{"id":1,"error":{}}"#), Some(Kind::Answer { id: id() }));
+        assert_eq!(kind(r#"{"id":1,"method":"m"}"#), Some(MessageKind::Request { id: id(), method: "m".into() }));
+        assert_eq!(kind(r#"{"method":"m"}"#), Some(MessageKind::Notification { method: "m".into() }));
+        assert_eq!(kind(r#"{"id":1,"result":null}"#), Some(MessageKind::Answer { id: id() }));
+        assert_eq!(kind(r#"{"id":1,"error":{}}"#), Some(MessageKind::Answer { id: id() }));
         for text in [
             "[]",
             "1",

@@ -55,16 +55,16 @@ mod tokens;
 
 pub(crate) use lines::printable;
 
-pub use command::CommandError;
+pub use command::ServerCommandError;
 pub use settings::ProcessSettings;
-pub use tokens::{TokenError, Tokens};
+pub use tokens::{TokenFileError, Tokens};
 
 use self::answer::Wishes;
 use self::command::Program;
 use self::lines::{ProcessLog, Withheld};
-use self::owner::Owner;
+use self::owner::ProcessOwner;
 use self::registry::Registry;
-use self::running::{End, Parts, Pin, Process};
+use self::running::{ProcessEnd, ProcessParts, Pin, Process};
 use self::starter::Starter;
 use self::tokens::TokenFile;
 use crate::behind::{AnswerBody, Behind, BehindError, Sender};
@@ -87,10 +87,10 @@ impl ProcessUpstream {
         tokens: Option<Arc<dyn Tokens>>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<Self, ServerCommandError> {
         let program = Program::find(&settings.command, settings.search_path.as_deref())?;
         if let Some(folder) = settings.folder.as_ref().filter(|folder| !folder.is_dir()) {
-            return Err(CommandError::NoFolder(folder.clone()));
+            return Err(ServerCommandError::NoFolder(folder.clone()));
         }
         let registry = Registry::new(settings.max_processes, settings.max_processes_per_person);
         Ok(Self { settings, program, starter: Starter::default(), tokens, clock, random, registry })
@@ -103,7 +103,7 @@ impl ProcessUpstream {
     }
 
     /// The process of an owner without a session. The first request starts it; others wait until it has started.
-    async fn of_owner(&self, owner: &Owner, sender: &Sender) -> Result<Pin, BehindError> {
+    async fn of_owner(&self, owner: &ProcessOwner, sender: &Sender) -> Result<Pin, BehindError> {
         let slot = self.registry.slot(owner);
         let mut process = slot.lock().await;
         if let Some(Ok(pin)) = process.as_ref().map(Process::pin) {
@@ -115,13 +115,13 @@ impl ProcessUpstream {
     }
 
     /// The process of a new session.
-    async fn of_new_session(&self, owner: &Owner, sender: &Sender) -> Result<Pin, BehindError> {
+    async fn of_new_session(&self, owner: &ProcessOwner, sender: &Sender) -> Result<Pin, BehindError> {
         let id = unguessable_id(&*self.random).map_err(|error| BehindError::Unreachable(error.to_string()))?;
         self.start(owner, Some(id), sender).await
     }
 
     /// Starts a process.
-    async fn start(&self, owner: &Owner, session: Option<String>, sender: &Sender) -> Result<Pin, BehindError> {
+    async fn start(&self, owner: &ProcessOwner, session: Option<String>, sender: &Sender) -> Result<Pin, BehindError> {
         self.registry.may_start(owner, self.clock.monotonic())?;
         let place = self.registry.place(&owner.person).await?;
         let unreachable = |error: &dyn fmt::Display| BehindError::Unreachable(error.to_string());
@@ -141,14 +141,14 @@ impl ProcessUpstream {
         let now = self.clock.monotonic();
         let program = self.program.clone();
         let started = self.starter.run(move || program.start(&folder, &variables)).await.map_err(|error| {
-            self.registry.ended(owner, End::Crashed, now, now);
+            self.registry.ended(owner, ProcessEnd::Crashed, now, now);
             unreachable(&error)
         })?;
         let number = place.number;
         tracing::info!(server = %self.settings.name, process = number, pid = started.group.id(), "started a process");
         let log = ProcessLog::new(self.settings.name.clone(), number, Arc::clone(&self.clock), withheld);
         let (clock, idle) = (Arc::clone(&self.clock), self.settings.idle);
-        let parts = Parts { number, owner: owner.clone(), session, clock, idle, token, log };
+        let parts = ProcessParts { number, owner: owner.clone(), session, clock, idle, token, log };
         let (registry, clock, owner) = (Arc::clone(&self.registry), Arc::clone(&self.clock), owner.clone());
         let pin = Process::run(parts, started, move |end| {
             registry.ended(&owner, end, now, clock.monotonic());

@@ -4,7 +4,7 @@ use entra_mcp_plugin::gatekeeper::Caller;
 
 /// A person, or an application, and the client that calls for it. No process serves two of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
+pub(super) struct ProcessOwner {
     pub(super) person: Person,
     pub(super) client: String,
 }
@@ -16,7 +16,7 @@ pub(super) struct Person {
     pub(super) object: String,
 }
 
-impl Owner {
+impl ProcessOwner {
     pub(super) fn of(caller: &Caller) -> Self {
         let person = Person { tenant: caller.tenant_id.clone(), object: caller.object_id.clone() };
         Self { person, client: caller.client_id.clone() }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::owner::{Owner, Person};
-use super::running::{End, Pin, Process};
+use super::owner::{ProcessOwner, Person};
+use super::running::{ProcessEnd, Pin, Process};
 use super::settings::{FIRST_PAUSE, LONGEST_PAUSE, MAX_REMEMBERED_CRASHES, STABLE_AFTER};
 use crate::behind::BehindError;
 
 /// The process of an owner without a session. Its lock is held while the process starts.
-pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Arc<Process>>>>;
+pub(super) type ProcessSlot = Arc<tokio::sync::Mutex<Option<Arc<Process>>>>;
 
 /// All processes of one server.
 pub(super) struct Registry {
@@ -27,8 +27,8 @@ pub(super) struct Registry {
 struct Known {
     places: HashMap<u64, Place>,
     sessions: HashMap<String, Arc<Process>>,
-    people: HashMap<Owner, Slot>,
-    crashes: HashMap<Owner, Crashes>,
+    people: HashMap<ProcessOwner, ProcessSlot>,
+    crashes: HashMap<ProcessOwner, Crashes>,
     next: u64,
     closed: bool,
 }
@@ -124,25 +124,25 @@ impl Registry {
     }
 
     /// The process of a session, if it is of this owner.
-    pub(super) fn session(&self, id: &str, owner: &Owner) -> Option<Pin> {
+    pub(super) fn session(&self, id: &str, owner: &ProcessOwner) -> Option<Pin> {
         let process = self.lock().sessions.get(id).filter(|process| process.owner() == owner).cloned()?;
         process.pin().ok()
     }
 
     /// Where the process of an owner without a session is.
-    pub(super) fn slot(&self, owner: &Owner) -> Slot {
+    pub(super) fn slot(&self, owner: &ProcessOwner) -> ProcessSlot {
         Arc::clone(self.lock().people.entry(owner.clone()).or_default())
     }
 
     /// The process of an owner without a session, if there is one.
-    pub(super) async fn of_owner(&self, owner: &Owner) -> Option<Pin> {
+    pub(super) async fn of_owner(&self, owner: &ProcessOwner) -> Option<Pin> {
         let slot = self.lock().people.get(owner).cloned()?;
         let process = slot.lock().await;
         process.as_ref().and_then(|process| process.pin().ok())
     }
 
     /// Whether another process of this owner may start now.
-    pub(super) fn may_start(&self, owner: &Owner, now: Duration) -> Result<(), BehindError> {
+    pub(super) fn may_start(&self, owner: &ProcessOwner, now: Duration) -> Result<(), BehindError> {
         let crashes = self.lock().crashes.get(owner).copied();
         match crashes {
             Some(crashes) if crashes.pause_ends() > now => {
@@ -153,10 +153,10 @@ impl Registry {
     }
 
     /// A process has ended, or could not be started.
-    pub(super) fn ended(&self, owner: &Owner, end: End, started: Duration, now: Duration) {
+    pub(super) fn ended(&self, owner: &ProcessOwner, end: ProcessEnd, started: Duration, now: Duration) {
         let mut known = self.lock();
         let stable = now.saturating_sub(started) >= STABLE_AFTER;
-        if end == End::Stopped || stable {
+        if end == ProcessEnd::Stopped || stable {
             if stable {
                 known.crashes.remove(owner);
             }
@@ -222,9 +222,9 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn owner(object: &str) -> Owner {
+    fn owner(object: &str) -> ProcessOwner {
         let person = Person { tenant: "t".into(), object: object.into() };
-        Owner { person, client: "c".into() }
+        ProcessOwner { person, client: "c".into() }
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         let (alice, bob) = (owner("alice"), owner("bob"));
         let mut now = Duration::ZERO;
         for pause in [0, 1, 2, 4, 8, 16, 32, 60, 60] {
-            registry.ended(&alice, End::Crashed, now, now);
+            registry.ended(&alice, ProcessEnd::Crashed, now, now);
             if pause > 0 {
                 assert!(
                     matches!(registry.may_start(&alice, now + seconds(pause - 1)), Err(BehindError::Busy(_))),
@@ -245,8 +245,8 @@ mod tests {
             assert_eq!(registry.may_start(&alice, now), Ok(()), "{pause}");
             assert_eq!(registry.may_start(&bob, now), Ok(()));
         }
-        registry.ended(&alice, End::Crashed, now, now + STABLE_AFTER);
-        registry.ended(&alice, End::Crashed, now, now);
+        registry.ended(&alice, ProcessEnd::Crashed, now, now + STABLE_AFTER);
+        registry.ended(&alice, ProcessEnd::Crashed, now, now);
         assert_eq!(registry.may_start(&alice, now), Ok(()));
     }
 
@@ -254,7 +254,7 @@ mod tests {
     fn the_crashes_of_many_people_are_bounded() {
         let registry = Registry::new(1, 1);
         for number in 0..MAX_REMEMBERED_CRASHES + 10 {
-            registry.ended(&owner(&number.to_string()), End::Crashed, Duration::ZERO, Duration::ZERO);
+            registry.ended(&owner(&number.to_string()), ProcessEnd::Crashed, Duration::ZERO, Duration::ZERO);
         }
         assert_eq!(registry.lock().crashes.len(), MAX_REMEMBERED_CRASHES);
     }

@@ -13,21 +13,21 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::bridge::{Begun, Bridge, Outcome};
-use super::command::{Group, Started};
+use super::bridge::{BegunRequest, Bridge, MessageOutcome};
+use super::command::{ProcessGroup, Started};
 use super::lines::{Line, Lines, ProcessLog};
 use super::message::{Object, cancelled, compact};
-use super::owner::Owner;
+use super::owner::ProcessOwner;
 use super::settings::{
     END_WITHIN, MAX_LINE_BYTES, MAX_LOGGED_BYTES, MAX_QUEUED_MESSAGES, MAX_UNREAD_MESSAGES, RESUME_WITHIN,
 };
 use super::stream::{Absence, Stream};
-use super::tokens::{TokenError, TokenFile};
+use super::tokens::{TokenFileError, TokenFile};
 
 /// A process, for one person and one client, in one session or in none.
 pub(super) struct Process {
     number: u64,
-    owner: Owner,
+    owner: ProcessOwner,
     session: Option<String>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
@@ -60,9 +60,9 @@ pub(super) enum Unfit {
 }
 
 /// What the process is made of.
-pub(super) struct Parts {
+pub(super) struct ProcessParts {
     pub(super) number: u64,
-    pub(super) owner: Owner,
+    pub(super) owner: ProcessOwner,
     pub(super) session: Option<String>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) idle: Duration,
@@ -72,7 +72,7 @@ pub(super) struct Parts {
 
 /// How a process has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ProcessEnd {
     /// It was told to.
     Stopped,
     /// It did so by itself.
@@ -81,8 +81,8 @@ pub(super) enum End {
 
 impl Process {
     /// Begins to talk with a process that has started. `ended` is called when it and its children are gone.
-    pub(super) fn run(parts: Parts, started: Started, ended: impl FnOnce(End) + Send + 'static) -> Pin {
-        let Parts { number, owner, session, clock, idle, token, log } = parts;
+    pub(super) fn run(parts: ProcessParts, started: Started, ended: impl FnOnce(ProcessEnd) + Send + 'static) -> Pin {
+        let ProcessParts { number, owner, session, clock, idle, token, log } = parts;
         let (input, queue) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (unawaited, others) = mpsc::channel(MAX_UNREAD_MESSAGES);
         let (stop, stopped) = watch::channel(false);
@@ -113,7 +113,7 @@ impl Process {
         self.number
     }
 
-    pub(super) fn owner(&self) -> &Owner {
+    pub(super) fn owner(&self) -> &ProcessOwner {
         &self.owner
     }
 
@@ -168,7 +168,7 @@ impl Process {
     }
 
     /// Renews the token that the process has, if it has one and it is old.
-    pub(super) async fn renew_token(&self, handle: &str) -> Result<(), TokenError> {
+    pub(super) async fn renew_token(&self, handle: &str) -> Result<(), TokenFileError> {
         match &self.token {
             Some(token) => token.requested(handle).await,
             None => Ok(()),
@@ -191,7 +191,7 @@ impl Process {
             state.last_used = self.clock.monotonic();
             state.bridge.begin(object, id, method, accepts_events).map_err(|_| Unfit::Full)?
         };
-        let Begun { number, stream, line } = begun;
+        let BegunRequest { number, stream, line } = begun;
         let flight = Flight { process: Arc::clone(self), number, stream, released: false };
         // A process that has ended has also answered the request, with an error.
         let _ = self.input.send(line).await;
@@ -285,30 +285,30 @@ impl Process {
     /// Watches over the process until it and its children have ended.
     async fn watch(
         self: Arc<Self>,
-        mut group: Group,
+        mut group: ProcessGroup,
         mut stopped: watch::Receiver<bool>,
         idle: Duration,
         tasks: Tasks,
-    ) -> End {
+    ) -> ProcessEnd {
         let Tasks { mut writer, mut reader, logger } = tasks;
         let mut reader_ended = false;
         let end = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => End::Stopped,
+            _ = stopped.wait_for(|stopped| *stopped) => ProcessEnd::Stopped,
             status = group.ended() => {
                 tracing::warn!(process = self.number, status = ?status.and_then(|status| status.code()), "the server ended by itself");
-                End::Crashed
+                ProcessEnd::Crashed
             }
             _ = &mut reader => {
                 tracing::warn!(process = self.number, "the server closed its standard output");
                 reader_ended = true;
-                End::Crashed
+                ProcessEnd::Crashed
             }
             _ = &mut writer => {
                 tracing::warn!(process = self.number, "the server closed its standard input");
-                End::Crashed
+                ProcessEnd::Crashed
             }
-            () = self.wait_until_idle(idle) => End::Stopped,
-            () = self.keep_token_fresh() => End::Stopped,
+            () = self.wait_until_idle(idle) => ProcessEnd::Stopped,
+            () = self.keep_token_fresh() => ProcessEnd::Stopped,
         };
         self.lock().over = true;
         let deadline = self.clock.monotonic().saturating_add(END_WITHIN);
@@ -448,16 +448,16 @@ async fn read(mut lines: Lines<tokio::process::ChildStdout>, process: Arc<Proces
                 log.no_message(&line);
                 process.lock().bridge.too_long(ends)
             }
-            Line::NoText => Outcome::NoMessage,
+            Line::NoText => MessageOutcome::NoMessage,
         };
         match outcome {
-            Outcome::Deliver { stream, message, last } => stream.push(message, last).await,
-            Outcome::Reply(line) => process.send_unawaited(line),
-            Outcome::End(stream) => stream.end(),
-            Outcome::Drop => tracing::debug!(process = process.number, "a message belongs to no request in flight"),
+            MessageOutcome::Deliver { stream, message, last } => stream.push(message, last).await,
+            MessageOutcome::Reply(line) => process.send_unawaited(line),
+            MessageOutcome::End(stream) => stream.end(),
+            MessageOutcome::Drop => tracing::debug!(process = process.number, "a message belongs to no request in flight"),
             // Logged already.
-            Outcome::NoMessage if matches!(line, Line::TooLong(_)) => {}
-            Outcome::NoMessage => log.no_message(&line),
+            MessageOutcome::NoMessage if matches!(line, Line::TooLong(_)) => {}
+            MessageOutcome::NoMessage => log.no_message(&line),
         }
     }
 }

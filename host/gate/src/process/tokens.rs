@@ -22,12 +22,12 @@ use super::settings::{HANDLE_USABLE, RENEW_AFTER, TOKEN_WITHIN, TRY_AGAIN_AFTER}
 #[async_trait]
 pub trait Tokens: Send + Sync + 'static {
     /// An access token for the resource of the server, in the name of the handle's caller.
-    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenError>;
+    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenFileError>;
 }
 
 /// Why there is no token. The texts are for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
+pub enum TokenFileError {
     /// There may be one later; an earlier one may still be good.
     #[error("no token now: {0}")]
     Unavailable(String),
@@ -69,7 +69,7 @@ impl TokenFile {
         clock: Arc<dyn Clock>,
         withheld: Withheld,
         handle: &str,
-    ) -> Result<Self, TokenError> {
+    ) -> Result<Self, TokenFileError> {
         let latest = Mutex::new(Some(Latest::new(handle, &*clock)));
         let path = folder.join("token");
         let written = tokio::sync::Mutex::new(None);
@@ -91,13 +91,13 @@ impl TokenFile {
     }
 
     /// A request of the process's person has come with this handle.
-    pub(super) async fn requested(&self, handle: &str) -> Result<(), TokenError> {
+    pub(super) async fn requested(&self, handle: &str) -> Result<(), TokenFileError> {
         {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             *latest = Some(Latest::new(handle, &*self.clock));
         }
         match self.renew().await {
-            Err(TokenError::Unavailable(reason)) => {
+            Err(TokenFileError::Unavailable(reason)) => {
                 tracing::warn!(
                     reason = printable(&reason),
                     "the token of a process cannot be renewed; it keeps the last one"
@@ -133,16 +133,16 @@ impl TokenFile {
         latest.is_some()
     }
 
-    fn replace(&self, token: &str) -> Result<(), TokenError> {
+    fn replace(&self, token: &str) -> Result<(), TokenFileError> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         if *closed {
-            return Err(TokenError::Unavailable("the process has ended".into()));
+            return Err(TokenFileError::Unavailable("the process has ended".into()));
         }
-        write(&self.path, token).map_err(|error| TokenError::Unavailable(error.to_string()))
+        write(&self.path, token).map_err(|error| TokenFileError::Unavailable(error.to_string()))
     }
 
     /// Replaces a token that is too old.
-    async fn renew(&self) -> Result<(), TokenError> {
+    async fn renew(&self) -> Result<(), TokenFileError> {
         let mut written = self.written.lock().await;
         let now = self.clock.monotonic();
         if written.is_some_and(|at| now.saturating_sub(at) < RENEW_AFTER) {
@@ -152,10 +152,10 @@ impl TokenFile {
             let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             latest.as_ref().map(|latest| latest.handle.clone())
         };
-        let handle = handle.ok_or_else(|| TokenError::Unavailable("no request has come lately".into()))?;
+        let handle = handle.ok_or_else(|| TokenFileError::Unavailable("no request has come lately".into()))?;
         let answer = tokio::select! {
             answer = self.tokens.token(&handle) => answer,
-            () = clock::sleep(&*self.clock, TOKEN_WITHIN) => Err(TokenError::Unavailable("it takes too long".into())),
+            () = clock::sleep(&*self.clock, TOKEN_WITHIN) => Err(TokenFileError::Unavailable("it takes too long".into())),
         };
         match answer {
             Ok(token) => {
@@ -164,13 +164,13 @@ impl TokenFile {
                 *written = Some(now);
                 Ok(())
             }
-            Err(TokenError::Refused(reason)) => {
+            Err(TokenFileError::Refused(reason)) => {
                 // The file may be missing already.
                 let _ = fs::remove_file(&self.path);
                 *written = None;
-                Err(TokenError::Refused(reason))
+                Err(TokenFileError::Refused(reason))
             }
-            Err(error) if written.is_none() => Err(TokenError::Refused(error.to_string())),
+            Err(error) if written.is_none() => Err(TokenFileError::Refused(error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -213,9 +213,9 @@ mod tests {
 
     #[async_trait]
     impl Tokens for Counting {
-        async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenError> {
+        async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenFileError> {
             if self.refuse.load(Ordering::Relaxed) {
-                return Err(TokenError::Refused("disabled".into()));
+                return Err(TokenFileError::Refused("disabled".into()));
             }
             let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
             Ok(Zeroizing::new(format!("{handle}-{count}")))
@@ -303,7 +303,7 @@ mod tests {
         let kept = Kept::new().await;
         kept.tokens.refuse.store(true, Ordering::Relaxed);
         kept.clock.advance(RENEW_AFTER);
-        assert_eq!(kept.file.requested("h2").await, Err(TokenError::Refused("disabled".into())));
+        assert_eq!(kept.file.requested("h2").await, Err(TokenFileError::Refused("disabled".into())));
         assert_eq!(kept.token(), None);
     }
 }

@@ -31,7 +31,7 @@ const SILENT: Duration = Duration::from_secs(30);
 const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
 
 /// The right to ask a source, which one call at a time has, and why the source was of no use just now.
-pub(super) struct Turn<E> {
+pub(super) struct SourceTurn<E> {
     clock: Arc<dyn Clock>,
     asking: tokio::sync::Mutex<()>,
     /// With the time, as a reading of the monotonic clock.
@@ -40,7 +40,7 @@ pub(super) struct Turn<E> {
     silent: Mutex<Option<Duration>>,
 }
 
-impl<E: Clone> Turn<E> {
+impl<E: Clone> SourceTurn<E> {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, asking: tokio::sync::Mutex::default(), failed: Mutex::default(), silent: Mutex::default() }
     }
@@ -138,14 +138,14 @@ pub(super) struct KeptToken<E> {
     /// Whose token it is, for the log.
     of: &'static str,
     clock: Arc<dyn Clock>,
-    turn: Turn<E>,
+    turn: SourceTurn<E>,
     /// Never held while the source is asked.
     state: Mutex<State>,
 }
 
 impl<E: Clone + std::fmt::Display> KeptToken<E> {
     pub(super) fn new(of: &'static str, clock: Arc<dyn Clock>) -> Self {
-        Self { of, turn: Turn::new(Arc::clone(&clock)), clock, state: Mutex::default() }
+        Self { of, turn: SourceTurn::new(Arc::clone(&clock)), clock, state: Mutex::default() }
     }
 
     /// A token that is good for some more minutes; if the source gives none now, for as long as the last one is good.

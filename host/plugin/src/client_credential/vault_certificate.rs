@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::certificate::{EXPIRES_SOON, Kept, LIFETIME, MAX_KEPT, RENEW_BEFORE, date, seconds};
-use super::kept_token::Turn;
+use super::kept_token::SourceTurn;
 use super::{ClientCredential, Credential, CredentialError, jwt};
 use crate::clock::Clock;
 use crate::key_vault::{KeyVault, VaultFault, VaultObject};
@@ -127,7 +127,7 @@ pub struct VaultCertificate {
     /// Never held while the vault is asked.
     state: Mutex<State>,
     /// The right to ask the vault.
-    turn: Turn<CredentialError>,
+    turn: SourceTurn<CredentialError>,
 }
 
 impl VaultCertificate {
@@ -143,7 +143,7 @@ impl VaultCertificate {
             vault,
             object,
             client_id: client_id.to_owned(),
-            turn: Turn::new(Arc::clone(&clock)),
+            turn: SourceTurn::new(Arc::clone(&clock)),
             clock,
             random,
             state: Mutex::default(),

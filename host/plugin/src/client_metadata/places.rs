@@ -24,7 +24,7 @@ const MAX_OF_CLIENT: usize = 2;
 const MAX_OF_NETWORK: usize = 12;
 
 /// Who has places.
-pub(super) struct Places {
+pub(super) struct FetchPlaces {
     total: usize,
     taken: Arc<Mutex<HashMap<Sharer, usize>>>,
 }
@@ -38,20 +38,20 @@ enum Sharer {
 }
 
 /// A place. Dropping it gives it back.
-pub(super) struct Place {
+pub(super) struct FetchPlace {
     sharers: Vec<Sharer>,
     taken: Arc<Mutex<HashMap<Sharer, usize>>>,
 }
 
-impl Default for Places {
+impl Default for FetchPlaces {
     fn default() -> Self {
         Self { total: MAX_FETCHES, taken: Arc::default() }
     }
 }
 
-impl Places {
+impl FetchPlaces {
     /// A place for the fetch of `url`, which `client` causes; none if one of them, or all together, have their share.
-    pub(super) fn take(&self, url: &Url, client: Option<IpAddr>) -> Option<Place> {
+    pub(super) fn take(&self, url: &Url, client: Option<IpAddr>) -> Option<FetchPlace> {
         let site = format!("{}:{}", url.host_str()?, url.port_or_known_default().unwrap_or_default());
         let mut bounds = vec![(Sharer::All, self.total), (Sharer::Site(site), MAX_OF_SITE)];
         for network in client.into_iter().flat_map(networks::of) {
@@ -68,11 +68,11 @@ impl Places {
             *has = has.saturating_add(1);
         }
         drop(taken);
-        Some(Place { sharers, taken: Arc::clone(&self.taken) })
+        Some(FetchPlace { sharers, taken: Arc::clone(&self.taken) })
     }
 }
 
-impl Drop for Place {
+impl Drop for FetchPlace {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         for sharer in &self.sharers {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     /// How many of 64 fetches get a place, each of another site.
-    fn got(places: &Places, client: impl Fn(usize) -> Option<&'static str>) -> Vec<Place> {
+    fn got(places: &FetchPlaces, client: impl Fn(usize) -> Option<&'static str>) -> Vec<FetchPlace> {
         let take = |number: usize| {
             let url = format!("https://site-{number}.example/client.json");
             places.take(&url.parse().unwrap(), client(number).map(|address| address.parse().unwrap()))
@@ -125,17 +125,17 @@ mod tests {
             "2001:db8:0:700::1",
             "2001:db8:0:800::1",
         ];
-        assert_eq!(got(&Places::default(), |_| Some("203.0.113.1")).len(), 2);
-        assert_eq!(got(&Places::default(), |_| Some("2001:db8::1")).len(), 2);
-        assert_eq!(got(&Places::default(), |number| Some(OF_56[number % 8])).len(), 8);
-        assert_eq!(got(&Places::default(), |number| Some(OF_48[number % 8])).len(), 12);
-        assert_eq!(got(&Places::default(), |_| None).len(), 16);
+        assert_eq!(got(&FetchPlaces::default(), |_| Some("203.0.113.1")).len(), 2);
+        assert_eq!(got(&FetchPlaces::default(), |_| Some("2001:db8::1")).len(), 2);
+        assert_eq!(got(&FetchPlaces::default(), |number| Some(OF_56[number % 8])).len(), 8);
+        assert_eq!(got(&FetchPlaces::default(), |number| Some(OF_48[number % 8])).len(), 12);
+        assert_eq!(got(&FetchPlaces::default(), |_| None).len(), 16);
     }
 
     #[test]
     fn four_addresses_that_hold_what_they_can_leave_places_for_others() {
         const ATTACKERS: [&str; 4] = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4"];
-        let places = Places::default();
+        let places = FetchPlaces::default();
         let held = got(&places, |number| Some(ATTACKERS[number % 4]));
         assert_eq!(held.len(), 8);
         let good = "https://client.example/client.json".parse().unwrap();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn one_site_has_four_places_whoever_asks_for_it() {
-        let places = Places::default();
+        let places = FetchPlaces::default();
         let url: Url = "https://hangs.example/a".parse().unwrap();
         let other: Url = "https://hangs.example:8443/a".parse().unwrap();
         let clients = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5"];

@@ -22,7 +22,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use url::{Host, Url};
 
-use super::places::Places;
+use super::places::FetchPlaces;
 use super::{ClientMetadata, Document, FetchError};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -58,7 +58,7 @@ pub struct PublicClientMetadata {
     extra_roots: Vec<CertificateDer<'static>>,
     resolve: Resolve,
     timeout: Duration,
-    places: Places,
+    places: FetchPlaces,
     clock: Arc<dyn Clock>,
     rate: Rate,
     /// When all requests so far are forgotten, as a reading of the monotonic clock.
@@ -75,7 +75,7 @@ impl PublicClientMetadata {
             extra_roots: ca_file.map(read_certificates).transpose()?.unwrap_or_default(),
             resolve: system_resolver(),
             timeout: TOTAL_TIMEOUT,
-            places: Places::default(),
+            places: FetchPlaces::default(),
             clock,
             rate: RATE,
             forgotten_at: Mutex::default(),

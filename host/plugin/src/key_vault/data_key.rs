@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{KeyVault, VaultCollection, VaultFault, VaultObject};
-use crate::private_files::{self, FolderError, User};
+use crate::private_files::{self, PrivateFolderError, FileOwner};
 use crate::secret_store::{DataKeys, KEY_BYTES, KeyError, KeyFile, KeySource, OF_URLS, lock_beside};
 
 /// Binds what is sealed to its purpose and form.
@@ -67,12 +67,12 @@ impl VaultKeyFile {
     }
 
     fn content(&self) -> Result<Option<Vec<u8>>, KeyError> {
-        let user = User::of_process();
+        let user = FileOwner::of_process();
         match user.way_to(&self.path) {
             Ok(()) => {}
-            Err(FolderError::Exposed(exposed)) => return Err(KeyError::below(&self.path, exposed)),
-            Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(FolderError::Io(error)) => return Err(self.failed(&error)),
+            Err(PrivateFolderError::Exposed(exposed)) => return Err(KeyError::below(&self.path, exposed)),
+            Err(PrivateFolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(PrivateFolderError::Io(error)) => return Err(self.failed(&error)),
         }
         let file = match private_files::open(&self.path) {
             Ok(file) => file,
@@ -151,7 +151,7 @@ impl VaultKeyFile {
     fn write(&self, content: &[u8], finish: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), KeyError> {
         let mut suffix = [0; 8];
         SystemRandom::new().fill(&mut suffix).map_err(|_| KeyError::NoRandomness)?;
-        User::of_process().way_to(&self.path).map_err(|error| self.failed(&error))?;
+        FileOwner::of_process().way_to(&self.path).map_err(|error| self.failed(&error))?;
         let temporary = self.path.with_extension(format!("new-{:016x}", u64::from_be_bytes(suffix)));
         let written = private_files::create_new(&temporary).and_then(|mut file| {
             file.write_all(content)?;

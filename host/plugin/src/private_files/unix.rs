@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Exposed, FOREIGN, FolderError, User, WRITABLE};
+use super::{Exposed, FOREIGN, PrivateFolderError, FileOwner, WRITABLE};
 
 /// Symbolic links that are followed on one path, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -18,7 +18,7 @@ const STICKY: u32 = 0o1000;
 /// Follows a path from the root, lets `make` create what is missing on it, and returns it without symbolic links.
 /// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another user than the
 /// administrator; the folder at its end belongs to the user.
-pub(super) fn walk(user: &User, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FolderError> {
+pub(super) fn walk(user: &FileOwner, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, PrivateFolderError> {
     let here = follow(user, path, make)?;
     let found = fs::symlink_metadata(&here)?;
     let exposed = |rule| Err(Exposed { path: here.clone(), rule }.into());
@@ -36,13 +36,13 @@ pub(super) fn walk(user: &User, path: &Path, make: impl Fn(&Path) -> io::Result<
 
 /// Follows a path from the root in the same way, and creates nothing. All folders may belong to the administrator as well,
 /// also the one at its end.
-pub(super) fn examine(user: &User, path: &Path) -> Result<(), FolderError> {
+pub(super) fn examine(user: &FileOwner, path: &Path) -> Result<(), PrivateFolderError> {
     let here = follow(user, path, |missing| fs::symlink_metadata(missing).map(drop))?;
     Ok(check_on_the_way(user, &here, &fs::symlink_metadata(&here)?)?)
 }
 
 /// Follows a path, whose folders have to be good; the one at its end is not looked at.
-fn follow(user: &User, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FolderError> {
+fn follow(user: &FileOwner, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, PrivateFolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
     let mut here = PathBuf::from("/");
     let mut links = 0;
@@ -100,12 +100,12 @@ fn names(path: &Path) -> VecDeque<OsString> {
     names.collect()
 }
 
-fn check_on_the_way(user: &User, path: &Path, found: &Metadata) -> Result<(), Exposed> {
+fn check_on_the_way(user: &FileOwner, path: &Path, found: &Metadata) -> Result<(), Exposed> {
     judge(user, found.uid(), found.mode()).map_err(|rule| Exposed { path: path.to_owned(), rule })
 }
 
 /// What other users cannot change, by its owner and mode: neither the next name on the path nor what it stands for.
-pub(super) fn judge(user: &User, owner: u32, mode: u32) -> Result<(), &'static str> {
+pub(super) fn judge(user: &FileOwner, owner: u32, mode: u32) -> Result<(), &'static str> {
     if !user.trusts(owner) {
         return Err(FOREIGN);
     }
@@ -115,7 +115,7 @@ pub(super) fn judge(user: &User, owner: u32, mode: u32) -> Result<(), &'static s
     Ok(())
 }
 
-impl User {
+impl FileOwner {
     /// Whether files of the owner are as good as the user's own.
     fn trusts(&self, owner: u32) -> bool {
         owner == self.id || owner == 0 || self.unmapped == Some(owner)

@@ -114,7 +114,7 @@ struct DerivedKey {
 
 /// What a value says of itself, without its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sealed {
+pub(super) enum ValueState {
     /// It is whole, and under this key.
     Good(KeyId),
     /// It is under a key that is not known here.
@@ -210,13 +210,13 @@ impl Cipher {
     }
 
     /// Examines a value whose name is not known.
-    pub(super) fn examine(&self, name: &HiddenName, expires_at: Option<i64>, sealed: &[u8]) -> Sealed {
-        let Some(id) = key_named_in(sealed) else { return Sealed::Earlier };
+    pub(super) fn examine(&self, name: &HiddenName, expires_at: Option<i64>, sealed: &[u8]) -> ValueState {
+        let Some(id) = key_named_in(sealed) else { return ValueState::Earlier };
         let keys = self.keys();
-        let Some(key) = keys.sealing.iter().find(|key| key.id == id) else { return Sealed::UnknownKey };
+        let Some(key) = keys.sealing.iter().find(|key| key.id == id) else { return ValueState::UnknownKey };
         match key.open(name, expires_at, sealed) {
-            Some(_) => Sealed::Good(id),
-            None => Sealed::Damaged,
+            Some(_) => ValueState::Good(id),
+            None => ValueState::Damaged,
         }
     }
 

@@ -202,12 +202,12 @@ impl KeySource for Unchanged {
 }
 
 /// Keys from a variable, a credential of the service manager, or an embedding program, which keeps them itself.
-pub struct GivenKeys {
+pub struct GivenDataKeys {
     keys: Option<DataKeys>,
     place: String,
 }
 
-impl GivenKeys {
+impl GivenDataKeys {
     /// Keys that come from `place`.
     pub fn new(keys: DataKeys, place: &str) -> Self {
         Self { keys: Some(keys), place: place.to_owned() }
@@ -219,7 +219,7 @@ impl GivenKeys {
     }
 }
 
-impl KeySource for GivenKeys {
+impl KeySource for GivenDataKeys {
     fn read(&self) -> Result<Option<DataKeys>, KeyError> {
         Ok(self.keys.clone())
     }

@@ -31,7 +31,7 @@ mod sqlite;
 pub use data_key::SystemKeyring;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use data_key::{
-    DataKeys, GivenKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,
+    DataKeys, GivenDataKeys, KEY_BYTES, KeyBeside, KeyError, KeyFile, KeySource, Keyring, KeyringError, NewKey, Unlock,
 };
 #[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
 pub(crate) use data_key::{OF_URLS, lock_beside};

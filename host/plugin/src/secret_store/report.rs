@@ -32,14 +32,14 @@ impl StoreReport {
     }
 
     #[cfg(any(feature = "redis", feature = "sqlite"))]
-    pub(super) fn count(&mut self, sealed: super::cipher::Sealed, newest: Option<super::data_key::KeyId>) {
-        use super::cipher::Sealed;
+    pub(super) fn count(&mut self, sealed: super::cipher::ValueState, newest: Option<super::data_key::KeyId>) {
+        use super::cipher::ValueState;
         let counter = match sealed {
-            Sealed::Good(id) if Some(id) == newest => &mut self.newest_key,
-            Sealed::Good(_) => &mut self.earlier_keys,
-            Sealed::UnknownKey => &mut self.unknown_key,
-            Sealed::Damaged => &mut self.damaged,
-            Sealed::Earlier => &mut self.earlier_format,
+            ValueState::Good(id) if Some(id) == newest => &mut self.newest_key,
+            ValueState::Good(_) => &mut self.earlier_keys,
+            ValueState::UnknownKey => &mut self.unknown_key,
+            ValueState::Damaged => &mut self.damaged,
+            ValueState::Earlier => &mut self.earlier_format,
         };
         *counter = counter.saturating_add(1);
     }

@@ -30,7 +30,7 @@ use super::{
     DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreLimits, StoreReport, same,
 };
 use crate::clock::Clock;
-use crate::private_files::{Exposed, FolderError, User};
+use crate::private_files::{Exposed, PrivateFolderError, FileOwner};
 
 mod as_it_is;
 mod aside;
@@ -209,7 +209,7 @@ impl SqliteStore {
     /// Opens the database at `path`, creating it, its folder and its key file (`path` with the extension `key`)
     /// if they do not exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, |file| Arc::new(file), clock)
+        Self::open_as(FileOwner::of_process(), path, |file| Arc::new(file), clock)
     }
 
     /// The same, where the key file may name another place for the key. `keys` is given the key file, and says where the
@@ -219,18 +219,18 @@ impl SqliteStore {
         keys: impl FnOnce(KeyFile) -> Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, keys, clock)
+        Self::open_as(FileOwner::of_process(), path, keys, clock)
     }
 
     /// The same with the key from elsewhere.
     pub fn open_with(path: &Path, keys: Arc<dyn KeySource>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Self::open_as(User::of_process(), path, |_| keys, clock)
+        Self::open_as(FileOwner::of_process(), path, |_| keys, clock)
     }
 
     /// Looks at the database at `path` as [`open`](Self::open) would, and changes nothing: no byte of its files, and nothing
     /// beside them.
     pub fn look(path: &Path, keys: &Arc<dyn KeySource>, clock: &Arc<dyn Clock>) -> Result<SqliteView, OpenError> {
-        look::look(&User::of_process(), path, keys, clock)
+        look::look(&FileOwner::of_process(), path, keys, clock)
     }
 
     /// Opens every record of the database at `path`, and changes nothing.
@@ -245,7 +245,7 @@ impl SqliteStore {
     }
 
     fn open_as(
-        user: User,
+        user: FileOwner,
         path: &Path,
         source: impl FnOnce(KeyFile) -> Arc<dyn KeySource>,
         clock: Arc<dyn Clock>,
@@ -262,10 +262,10 @@ impl SqliteStore {
         // From here on by the folder's real path, on which no other user can put another one in its place.
         let path = &match user.folder(folder) {
             Ok(folder) => folder.join(name),
-            Err(FolderError::Exposed(Exposed { path: exposed, rule })) => {
+            Err(PrivateFolderError::Exposed(Exposed { path: exposed, rule })) => {
                 return Err(OpenError::FolderExposed { store: path.clone(), path: exposed, reason: rule });
             }
-            Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
+            Err(PrivateFolderError::Io(error)) => return Err(database_error(error.to_string())),
         };
         let own_key = path.with_extension(KEY_EXTENSION);
         let find_key =

@@ -57,23 +57,23 @@ impl CallContext {
     }
 
     /// A place for one more request. Waits for one if there are enough.
-    pub(super) async fn place(&self, clock: &dyn Clock) -> Result<Place, NoPlace> {
+    pub(super) async fn place(&self, clock: &dyn Clock) -> Result<RequestPlace, NoRequestPlace> {
         let _waiting = Waiting::begin(&self.waiting)?;
         let mut acquiring = std::pin::pin!(Arc::clone(&self.places).acquire_owned());
         loop {
             let parts = self.answers.parts.load(Ordering::Relaxed);
             let permit = tokio::select! {
                 biased;
-                permit = &mut acquiring => permit.map_err(|_| NoPlace::Ended)?,
+                permit = &mut acquiring => permit.map_err(|_| NoRequestPlace::Ended)?,
                 () = sleep(clock, MAX_TIME_UNREAD) => {
                     let all_are_answered = self.answers.unread.load(Ordering::Relaxed) >= MAX_REQUESTS_ON_THEIR_WAY;
                     if all_are_answered && self.answers.parts.load(Ordering::Relaxed) == parts {
-                        return Err(NoPlace::Unread);
+                        return Err(NoRequestPlace::Unread);
                     }
                     continue;
                 }
             };
-            return Ok(Place { answers: Arc::clone(&self.answers), is_answered: false, _permit: permit });
+            return Ok(RequestPlace { answers: Arc::clone(&self.answers), is_answered: false, _permit: permit });
         }
     }
 
@@ -104,7 +104,7 @@ impl CallContext {
 
 /// Why a request is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(super) enum NoRequestPlace {
     /// The call has ended.
     Ended,
     /// There are too many requests that wait.
@@ -126,10 +126,10 @@ struct Answers {
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Result<Self, NoPlace> {
+    fn begin(waiting: &'a AtomicUsize) -> Result<Self, NoRequestPlace> {
         let counted = Self(waiting);
         let before = waiting.fetch_add(1, Ordering::Relaxed);
-        if before < MAX_REQUESTS_WAITING { Ok(counted) } else { Err(NoPlace::TooMany) }
+        if before < MAX_REQUESTS_WAITING { Ok(counted) } else { Err(NoRequestPlace::TooMany) }
     }
 }
 
@@ -140,13 +140,13 @@ impl Drop for Waiting<'_> {
 }
 
 /// The place of a request that is on its way.
-pub(super) struct Place {
+pub(super) struct RequestPlace {
     answers: Arc<Answers>,
     is_answered: bool,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl RequestPlace {
     /// The answer is there.
     pub(super) fn answered(&mut self) {
         if !self.is_answered {
@@ -161,7 +161,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestPlace {
     fn drop(&mut self) {
         if self.is_answered {
             self.answers.unread.fetch_sub(1, Ordering::Relaxed);
@@ -210,7 +210,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     /// A call whose places are all taken.
-    async fn full(clock: &ManualClock) -> (CallContext, Vec<Place>) {
+    async fn full(clock: &ManualClock) -> (CallContext, Vec<RequestPlace>) {
         let call = CallContext::new("alice");
         let mut places = Vec::new();
         for _ in 0..MAX_REQUESTS_ON_THEIR_WAY {
@@ -223,7 +223,7 @@ mod tests {
     async fn a_request_waits_for_answers_that_are_still_to_come() {
         let clock = ManualClock::new(0);
         let (call, mut places) = full(&clock).await;
-        places.iter_mut().skip(1).for_each(Place::answered);
+        places.iter_mut().skip(1).for_each(RequestPlace::answered);
         let waiting = async {
             for _ in 0..3 {
                 clock.next_wait().await;
@@ -240,7 +240,7 @@ mod tests {
     async fn a_request_is_refused_if_the_tool_reads_none_of_the_answers_that_it_has() {
         let clock = ManualClock::new(0);
         let (call, mut places) = full(&clock).await;
-        places.iter_mut().for_each(Place::answered);
+        places.iter_mut().for_each(RequestPlace::answered);
         let reading = async {
             clock.next_wait().await;
             places[0].read();
@@ -250,7 +250,7 @@ mod tests {
             clock.advance(MAX_TIME_UNREAD);
         };
         let (place, ()) = tokio::join!(call.place(&clock), reading);
-        assert_eq!(place.err(), Some(NoPlace::Unread));
+        assert_eq!(place.err(), Some(NoRequestPlace::Unread));
         places.pop();
         assert!(call.place(&clock).await.is_ok());
     }
@@ -265,8 +265,8 @@ mod tests {
         for place in &mut waiting {
             assert!(place.as_mut().poll(&mut context).is_pending());
         }
-        assert_eq!(call.place(&clock).await.err(), Some(NoPlace::TooMany));
+        assert_eq!(call.place(&clock).await.err(), Some(NoRequestPlace::TooMany));
         drop(EndOfCall(Arc::clone(&call)));
-        assert_eq!(waiting.remove(0).await.err(), Some(NoPlace::Ended));
+        assert_eq!(waiting.remove(0).await.err(), Some(NoRequestPlace::Ended));
     }
 }

@@ -3,7 +3,7 @@
 use super::loaded::Shape;
 use super::server::Server;
 use super::state::tool_grant;
-use super::wasi::Wasi;
+use super::wasi::WasiVersion;
 use crate::provided_tools::{ProviderError, Tool};
 
 /// What a tool component offers, imports and is granted (`entra-mcp inspect`).
@@ -12,7 +12,7 @@ pub struct Description {
     /// What it exports.
     pub shape: Shape,
     /// The version of WASI that it is written for.
-    pub wasi: Wasi,
+    pub wasi: WasiVersion,
     /// Its tools. Empty for [`Shape::Http`], which lists them to clients only.
     pub tools: Vec<Tool>,
     /// Its imports, each with what it means here.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use entra_mcp_boundary::destinations::{self as rules, GRAPH, Place, is_ambiguous, is_risky};
+use entra_mcp_boundary::destinations::{self as rules, GRAPH, UrlPlace, is_ambiguous, is_risky};
 use http::{Method, Uri};
 use url::{Host, Url};
 
@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
     }
 }
 
-fn parse(text: &str) -> Result<Place<Origin>, EgressError> {
+fn parse(text: &str) -> Result<UrlPlace<Origin>, EgressError> {
     let not_a_url = || EgressError::Destination(PolicyError::NotAUrl(text.to_owned()));
     let url = Url::parse(text).map_err(|_| not_a_url())?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -50,7 +50,7 @@ fn parse(text: &str) -> Result<Place<Origin>, EgressError> {
         return Err(EgressError::Ambiguous(text.to_owned()));
     }
     let origin = Origin::of(&url).ok_or_else(not_a_url)?;
-    Ok(Place { origin, path: url.path().trim_end_matches('/').to_owned() })
+    Ok(UrlPlace { origin, path: url.path().trim_end_matches('/').to_owned() })
 }
 
 /// An entry of `egress`.
@@ -108,7 +108,7 @@ impl Destinations {
             return Err(Refused::Method(method.clone()));
         }
         let origin = origin_of(uri).ok_or(Refused::UnclearHost)?;
-        let found = self.0.find(Place { origin, path: uri.path().to_owned() });
+        let found = self.0.find(UrlPlace { origin, path: uri.path().to_owned() });
         let (destination, place) = found.map_err(|refused| match refused {
             rules::Refused::UnclearPath => Refused::UnclearPath,
             rules::Refused::NotListed { origin_is_listed } => Refused::NotListed { to: missing(uri, origin_is_listed) },

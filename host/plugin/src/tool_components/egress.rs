@@ -21,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use super::call_context::{CallContext, NoPlace, Place};
+use super::call_context::{CallContext, NoRequestPlace, RequestPlace};
 use super::delegation::{DelegatedTokens, unavailable};
 use super::destinations::{Destination, Destinations, Refused};
-use super::scrub::{Carried, scrubbed};
+use super::scrub::{CarriedToken, scrubbed};
 use crate::clock::Clock;
 use crate::gatekeeper::Challenge;
 use crate::outbound::{
@@ -104,7 +104,7 @@ impl Egress {
         }
         let exchange = Exchange { egress: self, call, head, body, options, observed: Mutex::new(observed) };
         let answer = if destination.permissions.is_empty() {
-            scrubbed(exchange.send(None).await?, &call.tokens, Carried::NoToken)
+            scrubbed(exchange.send(None).await?, &call.tokens, CarriedToken::NoToken)
         } else {
             exchange.send_delegated(destination).await
         };
@@ -113,11 +113,11 @@ impl Egress {
         Ok(answer.map(|inner| OnItsWay { inner, places: Some((own, shared)) }.boxed_unsync()))
     }
 
-    fn not_sent(&self, call: &CallContext, refused: NoPlace) -> Error {
+    fn not_sent(&self, call: &CallContext, refused: NoRequestPlace) -> Error {
         let reason = match refused {
-            NoPlace::Ended => return Error::HttpRequestDenied,
-            NoPlace::TooMany => "too many of its requests wait already",
-            NoPlace::Unread => "it does not read the answers to its other requests",
+            NoRequestPlace::Ended => return Error::HttpRequestDenied,
+            NoRequestPlace::TooMany => "too many of its requests wait already",
+            NoRequestPlace::Unread => "it does not read the answers to its other requests",
         };
         if call.logs_refusal() {
             tracing::warn!(server = %self.server, reason, "a request of a tool was not sent");
@@ -170,13 +170,13 @@ impl Exchange<'_> {
             }
         };
         let answer = self.send(Some(&token)).await?;
-        let Some(claims) = challenge(&answer) else { return scrubbed(answer, &self.call.tokens, Carried::Token) };
+        let Some(claims) = challenge(&answer) else { return scrubbed(answer, &self.call.tokens, CarriedToken::Token) };
         let refused = Challenge { refused_token: token.to_string(), claims };
         let second = match self.token(destination, Some(refused)).await {
             Ok(second) => second,
             Err(error) => {
                 self.call.not_delegated(error);
-                return scrubbed(answer, &self.call.tokens, Carried::Token);
+                return scrubbed(answer, &self.call.tokens, CarriedToken::Token);
             }
         };
         drop(answer);
@@ -190,7 +190,7 @@ impl Exchange<'_> {
                 retry_after_seconds: None,
             });
         }
-        scrubbed(answer, &self.call.tokens, Carried::Token)
+        scrubbed(answer, &self.call.tokens, CarriedToken::Token)
     }
 
     async fn token(
@@ -294,7 +294,7 @@ async fn collected(mut body: RequestBody) -> Result<Bytes, Error> {
 /// The body of an answer. Its request is on its way until the end of the body, or until it is dropped.
 struct OnItsWay {
     inner: ResponseBody,
-    places: Option<(Place, OwnedSemaphorePermit)>,
+    places: Option<(RequestPlace, OwnedSemaphorePermit)>,
 }
 
 impl Body for OnItsWay {

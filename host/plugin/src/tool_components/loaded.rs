@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::error::{LoadProblem, UnknownImport};
 use super::settings::ComponentSource;
 use super::state::{ToolState, link, tool_grant, wasi_0_3};
-use super::wasi::{INCOMING_HANDLER, TOOL_PROVIDER, Wasi, is_of_wasi_0_3};
+use super::wasi::{INCOMING_HANDLER, TOOL_PROVIDER, WasiVersion, is_of_wasi_0_3};
 use crate::bindings::tools::ToolsPre;
 use crate::code_cache::CodeCache;
 
@@ -48,7 +48,7 @@ impl Exports {
 pub(super) struct Read {
     bytes: Arc<[u8]>,
     compiler: Option<Command>,
-    pub(super) wasi: Wasi,
+    pub(super) wasi: WasiVersion,
 }
 
 /// A component that can be instantiated.
@@ -71,7 +71,7 @@ impl Read {
             }
         };
         check(&bytes)?;
-        let wasi = Wasi::of(&bytes);
+        let wasi = WasiVersion::of(&bytes);
         Ok(Self { bytes, compiler, wasi })
     }
 }
@@ -83,7 +83,7 @@ impl Loaded {
         Self::link(engine, &component, read.wasi)
     }
 
-    fn link(engine: &Engine, component: &Component, wasi: Wasi) -> Result<Self, LoadProblem> {
+    fn link(engine: &Engine, component: &Component, wasi: WasiVersion) -> Result<Self, LoadProblem> {
         let of_type = component.component_type();
         let exports: Vec<String> = of_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
         let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
@@ -91,13 +91,13 @@ impl Loaded {
         let handler = exports.iter().find_map(|name| Some((name, name.strip_prefix("wasi:http/handler@")?)));
         match handler {
             _ if is_provider || has(INCOMING_HANDLER) => {}
-            Some((_, version)) if wasi == Wasi::V0_3 && wasi_0_3::is_released(version) => {}
+            Some((_, version)) if wasi == WasiVersion::V0_3 && wasi_0_3::is_released(version) => {}
             Some((name, _)) => return Err(LoadProblem::UnsupportedShape(name.clone())),
             None => return Err(LoadProblem::NoTools(exports)),
         }
         let imports = of_type.imports(engine).map(|(name, item)| (name.to_owned(), item.ty));
         let imports: Vec<(String, ComponentItem)> = imports.collect();
-        let is_linked = |name: &str| tool_grant(name).is_some() && (wasi == Wasi::V0_3 || !is_of_wasi_0_3(name));
+        let is_linked = |name: &str| tool_grant(name).is_some() && (wasi == WasiVersion::V0_3 || !is_of_wasi_0_3(name));
         let is_unknown = |(name, item): &&(String, ComponentItem)| !is_linked(name) && !is_types_only(engine, item);
         let unknown: Vec<UnknownImport> = imports
             .iter()
@@ -109,14 +109,14 @@ impl Loaded {
         }
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(LoadProblem::Invalid)?;
-        if wasi == Wasi::V0_3 {
+        if wasi == WasiVersion::V0_3 {
             wasi_0_3::link(&mut linker).map_err(LoadProblem::Invalid)?;
         }
         let pre = linker.instantiate_pre(component).map_err(LoadProblem::Invalid)?;
         let exports = match wasi {
-            Wasi::V0_3 => ServicePre::new(pre).map(Exports::Service),
-            Wasi::V0_2 if is_provider => ToolsPre::new(pre).map(Exports::Provider),
-            Wasi::V0_2 => ProxyPre::new(pre).map(Exports::Http),
+            WasiVersion::V0_3 => ServicePre::new(pre).map(Exports::Service),
+            WasiVersion::V0_2 if is_provider => ToolsPre::new(pre).map(Exports::Provider),
+            WasiVersion::V0_2 => ProxyPre::new(pre).map(Exports::Http),
         };
         let imports = imports.into_iter().map(|(name, _)| name).collect();
         Ok(Self { exports: exports.map_err(LoadProblem::Invalid)?, imports })
@@ -129,10 +129,10 @@ impl Loaded {
         }
     }
 
-    pub(super) fn wasi(&self) -> Wasi {
+    pub(super) fn wasi(&self) -> WasiVersion {
         match self.exports {
-            Exports::Provider(_) | Exports::Http(_) => Wasi::V0_2,
-            Exports::Service(_) => Wasi::V0_3,
+            Exports::Provider(_) | Exports::Http(_) => WasiVersion::V0_2,
+            Exports::Service(_) => WasiVersion::V0_3,
         }
     }
 }
@@ -145,7 +145,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), LoadProblem> {
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(LoadProblem::CoreModule),
         _ => return Err(LoadProblem::NotWebAssembly),
     }
-    let beyond = Wasi::imports_beyond(bytes);
+    let beyond = WasiVersion::imports_beyond(bytes);
     if beyond.is_empty() { Ok(()) } else { Err(LoadProblem::MixedVersions(beyond)) }
 }
 

@@ -12,7 +12,7 @@ type Key = (String, String);
 
 /// Why a call gets no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(super) enum NoCallPlace {
     /// All places are taken.
     Full,
     /// The caller has taken its share.
@@ -26,12 +26,12 @@ struct Taken {
 }
 
 /// Counts the calls that are going on.
-pub(super) struct Places {
+pub(super) struct CallPlaces {
     most: usize,
     taken: Mutex<Taken>,
 }
 
-impl Places {
+impl CallPlaces {
     pub(super) fn new(most: usize) -> Self {
         Self { most, taken: Mutex::default() }
     }
@@ -47,16 +47,16 @@ impl Places {
     }
 
     /// A place for a call. `None`: who calls is bounded elsewhere, or it is a call of the host itself.
-    pub(super) fn enter(self: &Arc<Self>, caller: Option<&ToolCaller>) -> Result<Place, NoPlace> {
+    pub(super) fn enter(self: &Arc<Self>, caller: Option<&ToolCaller>) -> Result<CallPlace, NoCallPlace> {
         let key = caller.map(|caller| (caller.tenant_id.clone(), caller.object_id.clone()));
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = &key
             && taken.of_callers.get(key).is_some_and(|count| *count >= self.most_of_one())
         {
-            return Err(NoPlace::ShareTaken);
+            return Err(NoCallPlace::ShareTaken);
         }
         if taken.places >= self.most {
-            return Err(NoPlace::Full);
+            return Err(NoCallPlace::Full);
         }
         taken.places = taken.places.saturating_add(1);
         if let Some(key) = &key {
@@ -64,17 +64,17 @@ impl Places {
             *count = count.saturating_add(1);
         }
         drop(taken);
-        Ok(Place { places: Arc::clone(self), key })
+        Ok(CallPlace { places: Arc::clone(self), key })
     }
 }
 
 /// The place of a call, given back when it is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct CallPlace {
+    places: Arc<CallPlaces>,
     key: Option<Key>,
 }
 
-impl Drop for Place {
+impl Drop for CallPlace {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.places = taken.places.saturating_sub(1);
@@ -104,23 +104,23 @@ mod tests {
         }
     }
 
-    fn refused(places: &Arc<Places>, caller: Option<&ToolCaller>) -> Option<NoPlace> {
+    fn refused(places: &Arc<CallPlaces>, caller: Option<&ToolCaller>) -> Option<NoCallPlace> {
         places.enter(caller).err()
     }
 
     #[test]
     fn one_caller_takes_half_of_the_places_with_all_of_its_clients() {
-        let places = Arc::new(Places::new(4));
+        let places = Arc::new(CallPlaces::new(4));
         let mallory = |client: &str| caller("a", "mallory", client);
         let taken = ["x", "y"].map(|client| places.enter(Some(&mallory(client))).unwrap());
-        assert_eq!(refused(&places, Some(&mallory("z"))), Some(NoPlace::ShareTaken));
+        assert_eq!(refused(&places, Some(&mallory("z"))), Some(NoCallPlace::ShareTaken));
         // Object ids belong to a tenant.
         let others = [caller("a", "alice", "x"), caller("b", "mallory", "x")];
         let of_others = others.each_ref().map(|other| places.enter(Some(other)).unwrap());
-        assert_eq!(refused(&places, Some(&caller("a", "bob", ""))), Some(NoPlace::Full));
-        assert_eq!(refused(&places, None), Some(NoPlace::Full));
+        assert_eq!(refused(&places, Some(&caller("a", "bob", ""))), Some(NoCallPlace::Full));
+        assert_eq!(refused(&places, None), Some(NoCallPlace::Full));
         drop(of_others);
-        assert_eq!(refused(&places, Some(&mallory("x"))), Some(NoPlace::ShareTaken));
+        assert_eq!(refused(&places, Some(&mallory("x"))), Some(NoCallPlace::ShareTaken));
         drop(taken);
         assert_eq!(refused(&places, Some(&mallory("x"))), None);
         assert!(places.taken.lock().unwrap().of_callers.is_empty(), "callers without a call are forgotten");
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn the_only_place_is_for_every_caller() {
-        let places = Arc::new(Places::new(1));
+        let places = Arc::new(CallPlaces::new(1));
         let alice = caller("a", "alice", "");
         let place = places.enter(Some(&alice)).unwrap();
-        assert_eq!(refused(&places, Some(&caller("a", "bob", ""))), Some(NoPlace::Full));
+        assert_eq!(refused(&places, Some(&caller("a", "bob", ""))), Some(NoCallPlace::Full));
         drop(place);
         assert_eq!(refused(&places, Some(&caller("a", "bob", ""))), None);
     }

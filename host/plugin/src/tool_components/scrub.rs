@@ -18,7 +18,7 @@ use crate::outbound::ResponseBody;
 
 /// Whether the request of an answer carried a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carried {
+pub(super) enum CarriedToken {
     Token,
     NoToken,
 }
@@ -27,10 +27,10 @@ pub(super) enum Carried {
 pub(super) fn scrubbed(
     response: Response<ResponseBody>,
     tokens: &Arc<CallTokens>,
-    carried: Carried,
+    carried: CarriedToken,
 ) -> Result<Response<ResponseBody>, Error> {
     let (mut parts, inner) = response.into_parts();
-    if carried == Carried::Token {
+    if carried == CarriedToken::Token {
         check_plain(&parts.headers).inspect_err(|error| {
             tracing::warn!(
                 ?error,
@@ -169,7 +169,7 @@ mod tests {
 
     /// What the tool gets, and whether the body broke off.
     async fn seen(response: Response<ResponseBody>) -> (String, bool) {
-        let mut body = scrubbed(response, &tokens(), Carried::Token).unwrap().into_body();
+        let mut body = scrubbed(response, &tokens(), CarriedToken::Token).unwrap().into_body();
         let mut seen = Vec::new();
         while let Some(frame) = body.frame().await {
             match frame {
@@ -235,7 +235,7 @@ mod tests {
         ] {
             response.headers_mut().insert(name, HeaderValue::from_str(&value).unwrap());
         }
-        let response = scrubbed(response, &tokens(), Carried::Token).unwrap();
+        let response = scrubbed(response, &tokens(), CarriedToken::Token).unwrap();
         let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["x-other"]);
     }
@@ -259,7 +259,7 @@ mod tests {
         let token = "EwB4A8l6BAAUO9chh8cJscQLmU";
         assert!(tokens.remember(&Zeroizing::new(token.to_owned())));
         for (told, breaks) in [(SIGNATURE_BYTES, false), (token.len() - 1, true)] {
-            let body = scrubbed(chunked(&token[..told], 3), &tokens, Carried::Token).unwrap().into_body();
+            let body = scrubbed(chunked(&token[..told], 3), &tokens, CarriedToken::Token).unwrap().into_body();
             assert_eq!(body.collect().await.is_err(), breaks, "{told}");
         }
     }
@@ -267,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn every_token_of_the_call_is_looked_for_also_one_that_came_later_and_where_none_was_sent() {
         let tokens = Arc::<CallTokens>::default();
-        for carried in [Carried::NoToken, Carried::Token] {
+        for carried in [CarriedToken::NoToken, CarriedToken::Token] {
             let answer = scrubbed(chunked(&token(), 1000), &tokens, carried).unwrap();
             assert!(tokens.remember(&Zeroizing::new("header.payload.another-signature-that-is-long".to_owned())));
             assert!(tokens.remember(&Zeroizing::new(token())));
@@ -302,13 +302,13 @@ mod tests {
             ("content-type", &["text/html; charset=iso-8859-1"], false),
             ("content-type", &["text/html"], false),
         ] {
-            for carried in [Carried::Token, Carried::NoToken] {
+            for carried in [CarriedToken::Token, CarriedToken::NoToken] {
                 let mut response = chunked("", 1);
                 for value in values {
                     response.headers_mut().append(name, HeaderValue::from_static(value));
                 }
                 let answer = scrubbed(response, &tokens(), carried);
-                assert_eq!(answer.is_err(), refused && carried == Carried::Token, "{name}: {values:?}");
+                assert_eq!(answer.is_err(), refused && carried == CarriedToken::Token, "{name}: {values:?}");
             }
         }
     }
@@ -317,7 +317,7 @@ mod tests {
     fn a_compressed_answer_is_refused() {
         let mut response = chunked("", 1);
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        let refused = scrubbed(response, &tokens(), Carried::Token).unwrap_err();
+        let refused = scrubbed(response, &tokens(), CarriedToken::Token).unwrap_err();
         assert!(matches!(refused, Error::HttpResponseContentCoding(Some(coding)) if coding == "gzip"));
     }
 }

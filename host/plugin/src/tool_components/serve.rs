@@ -25,7 +25,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::call_context::CallContext;
 use super::error::ServeError;
 use super::loaded::Exports;
-use super::server::{Admitted, Server, ended};
+use super::server::{AdmittedCall, Server, ended};
 use super::state::ToolState;
 use crate::http_call::{OutgoingHead, poll_written};
 use crate::instance_pool::Watched;
@@ -85,7 +85,7 @@ pub(super) async fn serve(
 /// Runs a call, which sends the head of its answer, in a task of its own. Returns when the head is there.
 async fn answered(
     server: &Arc<Server>,
-    admitted: Admitted,
+    admitted: AdmittedCall,
     call: CallFuture,
     head: oneshot::Receiver<OutgoingHead>,
 ) -> Result<Response<ToolBody>, ServeError> {
@@ -195,7 +195,7 @@ fn poll_head(
 }
 
 /// The reason that is more useful than what the component made of it.
-fn failed(server: &Server, admitted: &Admitted, error: ServeError) -> ServeError {
+fn failed(server: &Server, admitted: &AdmittedCall, error: ServeError) -> ServeError {
     let error = admitted.context.take_undelegated().map_or(error, ServeError::Delegation);
     tracing::warn!(server = %server.name(), %error, "a tool component did not answer");
     error

@@ -10,7 +10,7 @@ use wasmtime::{Store, UpdateDeadline};
 use super::call_context::{CallContext, EndOfCall};
 use super::error::ServeError;
 use super::loaded::{Exports, Loaded, Shape};
-use super::places::{NoPlace, Place, Places};
+use super::places::{NoCallPlace, CallPlace, CallPlaces};
 use super::settings::ToolComponentSettings;
 use super::state::{Grants, ToolState};
 use crate::bindings::tools::{Tools, ToolsPre};
@@ -61,17 +61,17 @@ pub(super) struct Server {
     reuse: bool,
     pub(super) max_time: Duration,
     pub(super) max_answer_bytes: usize,
-    places: Arc<Places>,
+    places: Arc<CallPlaces>,
     ticker: Arc<Ticker>,
     idle: Arc<Idle>,
     tools: OnceCell<Vec<Tool>>,
 }
 
 /// What a call holds as long as it lasts.
-pub(super) struct Admitted {
+pub(super) struct AdmittedCall {
     pub(super) context: Arc<CallContext>,
     _end: EndOfCall,
-    _place: Place,
+    _place: CallPlace,
     _ticking: Ticking,
 }
 
@@ -96,7 +96,7 @@ impl Server {
             reuse: settings.reuse,
             max_time: settings.max_time,
             max_answer_bytes: settings.max_answer_bytes,
-            places: Arc::new(Places::new(settings.max_concurrent)),
+            places: Arc::new(CallPlaces::new(settings.max_concurrent)),
             ticker,
             idle: Arc::new(Idle {
                 instances: Warm::new(MAX_IDLE_INSTANCES, MAX_IDLE_TIME),
@@ -133,22 +133,22 @@ impl Server {
     }
 
     /// Calls at the same time.
-    pub(super) fn places(&self) -> &Arc<Places> {
+    pub(super) fn places(&self) -> &Arc<CallPlaces> {
         &self.places
     }
 
     /// A place for a call of the caller that `handle` names. `caller` counts against its share; `None`: the calls of one
     /// caller are bounded elsewhere.
-    pub(super) fn admit(&self, caller: Option<&ToolCaller>, handle: &str) -> Result<Admitted, ServeError> {
+    pub(super) fn admit(&self, caller: Option<&ToolCaller>, handle: &str) -> Result<AdmittedCall, ServeError> {
         let place = self.places.enter(caller).map_err(|refusal| {
             let server = self.name();
             match refusal {
-                NoPlace::Full => {
+                NoCallPlace::Full => {
                     let most = self.places.most();
                     tracing::warn!(%server, most, "a call of a tool was refused: there are as many as are allowed");
                     ServeError::Unavailable(format!("all {most} places for calls of {server:?} are taken"))
                 }
-                NoPlace::ShareTaken => {
+                NoCallPlace::ShareTaken => {
                     let most = self.places.most_of_one();
                     let correlation_id = caller.map(|caller| caller.correlation_id.as_str());
                     let text = "a call of a tool was refused: its caller has as many as one caller may have";
@@ -159,7 +159,7 @@ impl Server {
         })?;
         let context = Arc::new(CallContext::new(handle));
         let end = EndOfCall(Arc::clone(&context));
-        Ok(Admitted { context, _end: end, _place: place, _ticking: self.ticker.call() })
+        Ok(AdmittedCall { context, _end: end, _place: place, _ticking: self.ticker.call() })
     }
 
     /// A store with its limits.

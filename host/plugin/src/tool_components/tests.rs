@@ -378,8 +378,8 @@ fn a_whole_server_of_a_release_candidate_is_refused() {
 #[test]
 fn only_components_of_wasi_0_3_have_an_engine_with_tasks() {
     let tasks = |wasi| engine(wasi).unwrap().get_concurrency_support();
-    assert!(tasks(Wasi::V0_3));
-    assert!(!tasks(Wasi::V0_2));
+    assert!(tasks(WasiVersion::V0_3));
+    assert!(!tasks(WasiVersion::V0_2));
     assert!(!crate::component::engine().unwrap().get_concurrency_support());
 }
 

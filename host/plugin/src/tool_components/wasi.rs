@@ -12,14 +12,14 @@ pub(super) const HANDLER: &str = "wasi:http/handler@0.3.";
 
 /// A version of WASI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wasi {
+pub enum WasiVersion {
     /// WASI 0.2: one task at a time.
     V0_2,
     /// WASI 0.3: tasks beside each other.
     V0_3,
 }
 
-impl Wasi {
+impl WasiVersion {
     /// The version that a component in its binary form needs. A component with exports for both is taken as one of the older
     /// version. Bytes that are no component need no version; the compiler refuses them.
     pub(super) fn of(component: &[u8]) -> Self {
@@ -102,14 +102,14 @@ mod tests {
     #[test]
     fn only_a_component_with_a_handler_of_wasi_0_3_needs_wasi_0_3() {
         for (names, expected) in [
-            (&["wasi:http/handler@0.3.0"][..], Wasi::V0_3),
-            (&["wasi:http/handler@0.3.2"], Wasi::V0_3),
-            (&["wasi:http/incoming-handler@0.2.12"], Wasi::V0_2),
-            (&["wasi:http/incoming-handler@0.2.12", "wasi:http/handler@0.3.0"], Wasi::V0_2),
-            (&["entra-mcp:plugin/tool-provider@0.2.0", "wasi:http/handler@0.3.0"], Wasi::V0_2),
-            (&[], Wasi::V0_2),
+            (&["wasi:http/handler@0.3.0"][..], WasiVersion::V0_3),
+            (&["wasi:http/handler@0.3.2"], WasiVersion::V0_3),
+            (&["wasi:http/incoming-handler@0.2.12"], WasiVersion::V0_2),
+            (&["wasi:http/incoming-handler@0.2.12", "wasi:http/handler@0.3.0"], WasiVersion::V0_2),
+            (&["entra-mcp:plugin/tool-provider@0.2.0", "wasi:http/handler@0.3.0"], WasiVersion::V0_2),
+            (&[], WasiVersion::V0_2),
         ] {
-            assert_eq!(Wasi::of(&exporting(names, "")), expected, "{names:?}");
+            assert_eq!(WasiVersion::of(&exporting(names, "")), expected, "{names:?}");
         }
     }
 
@@ -117,9 +117,9 @@ mod tests {
     fn what_a_component_has_inside_does_not_count() {
         let inner = r#"(component (instance $in) (export "wasi:http/handler@0.3.0" (instance $in)))
             (core module (func (export "f")))"#;
-        assert_eq!(Wasi::of(&exporting(&["wasi:http/incoming-handler@0.2.0"], inner)), Wasi::V0_2);
-        assert_eq!(Wasi::of(&exporting(&["other:thing/a@0.1.0"], inner)), Wasi::V0_2);
-        assert_eq!(Wasi::of(&exporting(&["wasi:http/handler@0.3.0"], inner)), Wasi::V0_3);
+        assert_eq!(WasiVersion::of(&exporting(&["wasi:http/incoming-handler@0.2.0"], inner)), WasiVersion::V0_2);
+        assert_eq!(WasiVersion::of(&exporting(&["other:thing/a@0.1.0"], inner)), WasiVersion::V0_2);
+        assert_eq!(WasiVersion::of(&exporting(&["wasi:http/handler@0.3.0"], inner)), WasiVersion::V0_3);
     }
 
     #[test]
@@ -132,16 +132,16 @@ mod tests {
             ("wasi:http/incoming-handler@0.2.12", &["wasi:http/client@0.3.0"]),
             ("wasi:http/handler@0.3.0", &[]),
         ] {
-            assert_eq!(Wasi::imports_beyond(&exporting(&[export], &inner)), expected, "{export}");
+            assert_eq!(WasiVersion::imports_beyond(&exporting(&[export], &inner)), expected, "{export}");
         }
         let inside = format!("(component {client})");
-        assert_eq!(Wasi::imports_beyond(&exporting(&["wasi:http/incoming-handler@0.2.12"], &inside)), [""; 0]);
+        assert_eq!(WasiVersion::imports_beyond(&exporting(&["wasi:http/incoming-handler@0.2.12"], &inside)), [""; 0]);
     }
 
     #[test]
     fn bytes_that_are_no_component_need_no_version() {
         for bytes in [&b""[..], b"no WebAssembly", b"\0asm\x0d\0\x01\0\xff\xff"] {
-            assert_eq!(Wasi::of(bytes), Wasi::V0_2);
+            assert_eq!(WasiVersion::of(bytes), WasiVersion::V0_2);
         }
     }
 }

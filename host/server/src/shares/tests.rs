@@ -12,13 +12,13 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn shares(most: usize, most_each: usize) -> Arc<Shares> {
-    Shares::new(Bounds { most, most_each, least: 1, newcomers_first: false, little: 0, spare: 0 })
+    Shares::new(ShareBounds { most, most_each, least: 1, newcomers_first: false, little: 0, spare: 0 })
 }
 
 /// Connections: half for each, and a newcomer always gets in.
 fn connections(most: usize) -> Arc<Shares> {
     let most_each = (most / 2).max(1);
-    Shares::new(Bounds { most, most_each, least: 1, newcomers_first: true, little: 0, spare: 0 })
+    Shares::new(ShareBounds { most, most_each, least: 1, newcomers_first: true, little: 0, spare: 0 })
 }
 
 impl Shares {
@@ -261,7 +261,7 @@ fn a_proxy_gives_way_where_all_that_is_left_to_send_waits() {
 #[test]
 fn the_smallest_body_costs_a_page_and_the_bytes_of_that_page_nothing_more() {
     let most = 4 * 4096;
-    let bounds = Bounds { most, most_each: most, least: 4096, newcomers_first: false, little: 0, spare: 0 };
+    let bounds = ShareBounds { most, most_each: most, least: 4096, newcomers_first: false, little: 0, spare: 0 };
     let shares = Shares::new(bounds);
     let mut held: Vec<_> = (0..4).map(|_| shares.take("203.0.113.1", 1).unwrap()).collect();
     assert!(shares.take("203.0.113.1", 1).is_none(), "so few are all that there is room for");

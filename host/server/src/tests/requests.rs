@@ -129,7 +129,7 @@ async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
     let proxies: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
     for address in ["0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[2001:db8::1]:80"] {
         let address = address.parse().unwrap();
-        assert!(matches!(HttpServer::check(address, false, &[]), Err(HttpError::Insecure(found)) if found == address));
+        assert!(matches!(HttpServer::check(address, false, &[]), Err(ServerError::Insecure(found)) if found == address));
         assert!(HttpServer::check(address, true, &[]).is_ok());
         assert!(HttpServer::check(address, false, &proxies).is_ok());
     }
@@ -139,7 +139,7 @@ async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
     let server = HttpServer::bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
     let never = std::future::pending;
     let served = server.serve(Arc::<Component>::default(), options(), never(), never()).await;
-    assert!(matches!(served, Err(HttpError::Insecure(_))));
+    assert!(matches!(served, Err(ServerError::Insecure(_))));
 }
 
 #[tokio::test]

@@ -17,14 +17,14 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 /// A turn, if there is one at once.
-fn take(turns: &Arc<Turns>, client: &str) -> Option<Turn> {
+fn take(turns: &Arc<Turns>, client: &str) -> Option<HandlerTurn> {
     match poll(pin!(turns.take(client.parse().unwrap()))) {
         Poll::Ready(turn) => turn,
         Poll::Pending => None,
     }
 }
 
-fn take_all(turns: &Arc<Turns>, client: &str) -> Vec<Turn> {
+fn take_all(turns: &Arc<Turns>, client: &str) -> Vec<HandlerTurn> {
     std::iter::from_fn(|| take(turns, client)).collect()
 }
 

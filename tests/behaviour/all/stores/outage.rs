@@ -7,7 +7,7 @@ use std::time::Duration;
 use entra_mcp_plugin::clock::ManualClock;
 use entra_mcp_plugin::rate_limiter::{Rate, RateLimiter as _};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore,
+    DataKeys, GivenDataKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, RedisUrl, SecretBytes, SecretStore,
     StoreError,
 };
 use futures_util::future::join_all;
@@ -176,11 +176,11 @@ async fn with_another_key_the_store_is_refused_and_nothing_is_changed() {
     let redis = Redis::start("redis-server").await;
     open(&redis).await.put("k", bytes("v"), None).await.unwrap();
     let before = redis.say("DBSIZE").await;
-    let other = Arc::new(GivenKeys::new(DataKeys::parse(&[8; KEY_BYTES]).unwrap(), "the variable"));
+    let other = Arc::new(GivenDataKeys::new(DataKeys::parse(&[8; KEY_BYTES]).unwrap(), "the variable"));
     let clock = Arc::new(ManualClock::new(0));
     let refused = RedisStore::connect(&redis.options(), other.clone(), clock.clone()).await.unwrap_err();
     assert!(matches!(refused, RedisError::WrongKey { ref key, .. } if key == "the variable"), "{refused}");
-    let missing = Arc::new(GivenKeys::none("the variable"));
+    let missing = Arc::new(GivenDataKeys::none("the variable"));
     let refused = RedisStore::connect(&redis.options(), missing, clock.clone()).await.unwrap_err();
     assert!(matches!(refused, RedisError::KeyMissing { .. }), "{refused}");
     assert_eq!(redis.say("DBSIZE").await, before);

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use entra_mcp_plugin::clock::Clock;
-use entra_mcp_plugin::secret_store::{DataKeys, GivenKeys, KEY_BYTES, KeySource, RedisOptions, RedisStore, RedisUrl};
+use entra_mcp_plugin::secret_store::{DataKeys, GivenDataKeys, KEY_BYTES, KeySource, RedisOptions, RedisStore, RedisUrl};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -165,5 +165,5 @@ pub(crate) fn options(url: &str) -> RedisOptions {
 
 /// One key for all processes.
 pub(crate) fn keys() -> Arc<dyn KeySource> {
-    Arc::new(GivenKeys::new(DataKeys::parse(&[7; KEY_BYTES]).unwrap(), "the test"))
+    Arc::new(GivenDataKeys::new(DataKeys::parse(&[7; KEY_BYTES]).unwrap(), "the test"))
 }

@@ -84,7 +84,7 @@ impl Leader<'_> {
         self.alive_for(BUSY).await?;
         let Judged { account, id_token, tokens } = broker::judge(env, answer, asked, &request.scopes).await?;
         env.trail.record(account.event("sign-in.completed", Outcome::Success)).await?;
-        let from = accounts::Source { by_broker: true, login_hint: id_token.login_hint() };
+        let from = accounts::SignInSource { by_broker: true, login_hint: id_token.login_hint() };
         accounts::save_from(env, &account, &request.scopes, tokens, from).await?;
         Ok(account)
     }

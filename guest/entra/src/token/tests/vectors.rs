@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::token::compact::{self, Algorithm, Signed};
+use crate::token::compact::{self, Algorithm, SignedToken};
 use crate::token::jwks::{JsonWebKey, KeySet};
 use crate::token::signature::{Material, primitives};
 use crate::token::tests::host::Host;
@@ -42,7 +42,7 @@ const ACCEPTED: [(&str, &str); 1] = [(
 
 /// The path of a token from its form to its signature.
 fn is_accepted(keys: &Value, token: &str) -> bool {
-    let Ok(Signed { algorithm, key_id, .. }) = compact::parse_signed(token) else {
+    let Ok(SignedToken { algorithm, key_id, .. }) = compact::parse_signed(token) else {
         return false;
     };
     let Ok(keys) = KeySet::parse(keys.to_string().as_bytes()) else {

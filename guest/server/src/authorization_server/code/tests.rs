@@ -9,8 +9,8 @@ use crate::testing::ServerWorlds as _;
 
 const VERIFIER_OF_CLIENT: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-fn grant() -> Grant {
-    Grant {
+fn grant() -> CodeGrant {
+    CodeGrant {
         owner: Owner { client_id: "client".to_owned(), tenant_id: "tenant".to_owned(), object_id: "object".to_owned() },
         redirect_uri: Some("https://app.example.com/callback".to_owned()),
         code_challenge: digest(VERIFIER_OF_CLIENT.as_bytes()),
@@ -41,9 +41,9 @@ fn given() -> Given {
 }
 
 impl Given {
-    fn presentation<'a>(&'a self, client_id: &'a str) -> Presentation<'a> {
+    fn presentation<'a>(&'a self, client_id: &'a str) -> PresentedWith<'a> {
         let redirect_uri = Some("https://app.example.com/callback");
-        Presentation { code: self.code.reveal(), client_id, redirect_uri, verifier: VERIFIER_OF_CLIENT }
+        PresentedWith { code: self.code.reveal(), client_id, redirect_uri, verifier: VERIFIER_OF_CLIENT }
     }
 
     /// What `client_id` sees: `good`, `unknown`, why it is refused, or the session that the code became.
@@ -51,7 +51,7 @@ impl Given {
         self.seen_with(self.presentation(client_id))
     }
 
-    fn seen_with(&self, presentation: Presentation<'_>) -> String {
+    fn seen_with(&self, presentation: PresentedWith<'_>) -> String {
         match run(present(&self.env, presentation)).unwrap() {
             PresentedCode::Good(_) => "good".to_owned(),
             PresentedCode::Unknown => "unknown".to_owned(),
@@ -71,9 +71,9 @@ impl Given {
         let good = self.presentation("client");
         let other = "x".repeat(43);
         [
-            Presentation { verifier: &other, ..good },
-            Presentation { redirect_uri: Some("https://app.example.com/other"), ..good },
-            Presentation { redirect_uri: None, ..good },
+            PresentedWith { verifier: &other, ..good },
+            PresentedWith { redirect_uri: Some("https://app.example.com/other"), ..good },
+            PresentedWith { redirect_uri: None, ..good },
         ]
         .map(|presentation| self.seen_with(presentation))
     }

@@ -52,7 +52,7 @@ const TAKEN_PREFIXES: [&str; 2] = ["ms-", "web+"];
 
 /// Which schemes are let in.
 #[derive(Debug, Clone, Copy)]
-pub enum Admitted<'a> {
+pub enum AdmittedSchemes<'a> {
     /// Every one: the operator has written the redirect URI.
     Any,
     /// Those that the operator has named.
@@ -61,11 +61,11 @@ pub enum Admitted<'a> {
 
 /// Whether a client may use the redirect URI: one of those that [`super::check`] knows, or one with a scheme that is let
 /// in.
-pub fn check(uri: &str, admitted: Admitted<'_>) -> Result<(), RedirectUriError> {
+pub fn check(uri: &str, admitted: AdmittedSchemes<'_>) -> Result<(), RedirectUriError> {
     let scheme = uri.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| check_scheme(scheme).is_ok());
     let is_admitted = scheme.is_some_and(|scheme| match admitted {
-        Admitted::Any => true,
-        Admitted::Named(names) => names.iter().any(|name| name == scheme),
+        AdmittedSchemes::Any => true,
+        AdmittedSchemes::Named(names) => names.iter().any(|name| name == scheme),
     });
     if !is_admitted {
         return super::check(uri);
@@ -108,7 +108,7 @@ mod tests {
         for uri in
             [CURSOR, "com.example.app:/oauth2redirect", "vscode://vscode.git/callback?x=1", "https://a.example/b"]
         {
-            assert_eq!(check(uri, Admitted::Any), Ok(()), "{uri}");
+            assert_eq!(check(uri, AdmittedSchemes::Any), Ok(()), "{uri}");
         }
         for (uri, error) in [
             ("javascript://x/%0aalert(1)", RedirectUriError::Scheme),
@@ -126,17 +126,17 @@ mod tests {
             ("cursor://host/callback?x=1&code=2", RedirectUriError::AnswerParameter),
             ("http://mcp.example.com/", RedirectUriError::Insecure),
         ] {
-            assert_eq!(check(uri, Admitted::Any), Err(error), "{uri}");
+            assert_eq!(check(uri, AdmittedSchemes::Any), Err(error), "{uri}");
         }
     }
 
     #[test]
     fn only_named_schemes_are_let_in_by_registration() {
         let named = ["cursor".to_owned()];
-        assert_eq!(check(CURSOR, Admitted::Named(&named)), Ok(()));
-        assert_eq!(check("vscode://x/", Admitted::Named(&named)), Err(RedirectUriError::Scheme));
-        assert_eq!(check(CURSOR, Admitted::Named(&[])), Err(RedirectUriError::Scheme));
+        assert_eq!(check(CURSOR, AdmittedSchemes::Named(&named)), Ok(()));
+        assert_eq!(check("vscode://x/", AdmittedSchemes::Named(&named)), Err(RedirectUriError::Scheme));
+        assert_eq!(check(CURSOR, AdmittedSchemes::Named(&[])), Err(RedirectUriError::Scheme));
         let script = ["javascript".to_owned()];
-        assert_eq!(check("javascript://x/", Admitted::Named(&script)), Err(RedirectUriError::Scheme));
+        assert_eq!(check("javascript://x/", AdmittedSchemes::Named(&script)), Err(RedirectUriError::Scheme));
     }
 }

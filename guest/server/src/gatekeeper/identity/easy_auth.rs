@@ -12,7 +12,7 @@ use world::provided_tools::ToolCaller;
 
 use super::IdentityError;
 
-/// Base64 of [`Principal`] as JSON.
+/// Base64 of [`EasyAuthPrincipal`] as JSON.
 pub(super) const PRINCIPAL: HeaderName = HeaderName::from_static("x-ms-client-principal");
 /// The object id.
 pub(super) const ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
@@ -33,15 +33,15 @@ const NAME_TYPE: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/e
 const ROLE_TYPE: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role";
 
 #[derive(Serialize)]
-struct Principal<'a> {
+struct EasyAuthPrincipal<'a> {
     auth_typ: &'static str,
-    claims: Vec<Claim<'a>>,
+    claims: Vec<EasyAuthClaim<'a>>,
     name_typ: &'static str,
     role_typ: &'static str,
 }
 
 #[derive(Serialize)]
-struct Claim<'a> {
+struct EasyAuthClaim<'a> {
     typ: &'static str,
     val: &'a str,
 }
@@ -50,7 +50,7 @@ struct Claim<'a> {
 pub(super) fn headers(caller: &ToolCaller) -> Result<HeaderMap, IdentityError> {
     let ToolCaller { tenant_id, object_id, client_id, kind, agent, scopes, roles, correlation_id: _ } = caller;
     let scopes = scopes.join(" ");
-    let claim = |typ, val| Claim { typ, val };
+    let claim = |typ, val| EasyAuthClaim { typ, val };
     let mut claims = vec![
         claim("ver", "2.0"),
         claim("azp", client_id),
@@ -68,7 +68,7 @@ pub(super) fn headers(caller: &ToolCaller) -> Result<HeaderMap, IdentityError> {
     }
     // App Service leaves them under their own name, where programs look that go by `role_typ` find none.
     claims.extend(roles.iter().flat_map(|role| [claim("roles", role), claim(ROLE_TYPE, role)]));
-    let principal = Principal { auth_typ: AAD, claims, name_typ: NAME_TYPE, role_typ: ROLE_TYPE };
+    let principal = EasyAuthPrincipal { auth_typ: AAD, claims, name_typ: NAME_TYPE, role_typ: ROLE_TYPE };
     let json = serde_json::to_vec(&principal).map_err(|_| IdentityError::Unavailable { retry_after: None })?;
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| IdentityError::Unavailable { retry_after: None });
     Ok(HeaderMap::from_iter([

@@ -38,7 +38,7 @@ pub(super) const KEYS: Namespace<KeyRing> =
 
 /// One key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Key {
+pub(super) struct AssertionKey {
     pub(super) id: String,
     /// The private key, as base64url.
     #[serde(serialize_with = "reveal")]
@@ -53,10 +53,10 @@ pub(super) struct Key {
 /// All keys that are published, in the order in which they sign.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct KeyRing {
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<AssertionKey>,
 }
 
-impl Key {
+impl AssertionKey {
     fn new(random: &dyn Random, from: u64) -> Self {
         loop {
             let mut bytes = Zeroizing::new([0; PRIVATE_BYTES]);
@@ -81,7 +81,7 @@ impl Key {
 impl KeyRing {
     /// Whether it is as it has to be at `now`.
     fn is_settled(&self, now: u64) -> bool {
-        let is_due = |last: &Key| last.from + SIGNS_FOR.as_secs() <= now + PUBLISHED_BEFORE.as_secs();
+        let is_due = |last: &AssertionKey| last.from + SIGNS_FOR.as_secs() <= now + PUBLISHED_BEFORE.as_secs();
         self.keys.last().is_some_and(|last| !is_due(last))
             && self.keys.get(1).is_none_or(|second| !has_replaced(second, now))
             && self.keys.iter().all(|key| is_credible(key, now))
@@ -94,9 +94,9 @@ impl KeyRing {
         self.keys.drain(..first);
         match self.keys.last() {
             // No server behind has a key of this server yet.
-            None => self.keys.push(Key::new(random, now)),
+            None => self.keys.push(AssertionKey::new(random, now)),
             Some(last) if last.from + SIGNS_FOR.as_secs() <= now + PUBLISHED_BEFORE.as_secs() => {
-                self.keys.push(Key::new(random, now + PUBLISHED_BEFORE.as_secs()));
+                self.keys.push(AssertionKey::new(random, now + PUBLISHED_BEFORE.as_secs()));
             }
             Some(_) => {}
         }
@@ -104,18 +104,18 @@ impl KeyRing {
     }
 
     /// The key that signs at `now`. If the clock was set back, the first one.
-    fn signing(&self, now: u64) -> Option<&Key> {
+    fn signing(&self, now: u64) -> Option<&AssertionKey> {
         self.keys.iter().rfind(|key| key.from <= now).or(self.keys.first())
     }
 }
 
 /// Whether those before this key need not be published any more.
-fn has_replaced(key: &Key, now: u64) -> bool {
+fn has_replaced(key: &AssertionKey, now: u64) -> bool {
     key.from + PUBLISHED_AFTER.as_secs() <= now
 }
 
 /// A key that signs later than any that is made now was made by a clock that was wrong.
-fn is_credible(key: &Key, now: u64) -> bool {
+fn is_credible(key: &AssertionKey, now: u64) -> bool {
     key.from <= now + 2 * PUBLISHED_BEFORE.as_secs()
 }
 
@@ -161,6 +161,6 @@ pub(super) async fn signer(env: &EntraWorld<'_>) -> Result<Signer, StoreError> {
 
 /// The public keys (RFC 7517 section 5).
 pub async fn key_set(env: &EntraWorld<'_>) -> Result<Value, StoreError> {
-    let keys: Vec<Value> = ring(env).await?.keys.iter().map(Key::public).collect();
+    let keys: Vec<Value> = ring(env).await?.keys.iter().map(AssertionKey::public).collect();
     Ok(json!({ "keys": keys }))
 }

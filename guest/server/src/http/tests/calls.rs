@@ -8,7 +8,7 @@ use world::testing::{self, World, run};
 
 use super::super::authorized::{MessageOrigin, handle_with};
 use super::{ALICE, Server, Someone, authenticate, header, json_of, post};
-use crate::mcp::{self, Field, Fields, Peer, Reply};
+use crate::mcp::{self, RepeatedField, RepeatedFields, Peer, Reply};
 use crate::message::Request;
 use crate::testing::{ServerWorlds as _, TestCaller};
 
@@ -102,8 +102,8 @@ fn what_tools_ask_of_graph_is_bounded_by_caller() {
     let ask = |caller: &TestCaller| {
         let params = json!({ "name": "listMyGroups" });
         let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
-        let absent = Field::Absent;
-        let fields = Fields { version: Field::Value("2025-11-25"), method: absent, name: absent };
+        let absent = RepeatedField::Absent;
+        let fields = RepeatedFields { version: RepeatedField::Value("2025-11-25"), method: absent, name: absent };
         run(mcp::handle_http(&Peer::Remote(&env, caller), &fields, call.as_bytes()))
     };
     let (alice, elsewhere) = (TestCaller::user(), TestCaller::user().client("another"));

@@ -21,7 +21,7 @@ use world::testing::{CALL, START, TENANT, World, provided_tool, run};
 
 use crate::gatekeeper::handle::{self, HandleContent};
 use crate::local_world::LocalWorld;
-use crate::mcp::{Connection, Peer, Reply, receive};
+use crate::mcp::{McpConnection, Peer, Reply, receive};
 use crate::server_world::ServerWorld;
 use crate::testing::{OBJECT, ServerWorlds as _, TestCaller, change};
 
@@ -95,8 +95,8 @@ fn provides(world: &World, tools: &[&str]) {
 
 fn reply_to_text(peer: &Peer<'_>, spoken: Spoken, message: &str) -> Reply {
     let mut connection = match spoken {
-        Spoken::Modern => Connection::default(),
-        Spoken::Legacy => Connection::stateless("2025-06-18").unwrap(),
+        Spoken::Modern => McpConnection::default(),
+        Spoken::Legacy => McpConnection::stateless("2025-06-18").unwrap(),
     };
     run(receive(peer, &mut connection, message.as_bytes()))
 }
@@ -498,7 +498,7 @@ fn each_call_of_a_batch_brings_its_own_arguments() {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#)
     };
     let batch = format!("[ {},\n{}, {} ]", one(1, r#"{"n":1.10}"#), r#"{"jsonrpc":"2.0","method":"x"}"#, one(2, "{}"));
-    let mut connection = Connection::stateless("2025-03-26").unwrap();
+    let mut connection = McpConnection::stateless("2025-03-26").unwrap();
     let reply = run(receive(&Peer::Remote(&env, &caller), &mut connection, batch.as_bytes()));
     assert_eq!(answer(reply).as_array().unwrap().len(), 2);
     let arguments = world.called_tools().into_iter().map(|call| call.arguments).collect::<Vec<_>>();

@@ -10,7 +10,7 @@ use world::provided_tools::{ProviderError, ToolContent};
 
 use super::super::answer_fault::{AnswerFault, MAX_DEPTH};
 use super::super::error::ToolError;
-use super::super::provider::Answer;
+use super::super::provider::ToolAnswer;
 
 /// Bytes of an answer, and of the text of an error: what the host lets a tool answer with by default. It is in the memory
 /// of an instance several times.
@@ -29,20 +29,20 @@ struct Block {
 }
 
 /// An answer as it goes into a message.
-pub(super) fn read(content: ToolContent) -> Result<Answer, ToolError> {
+pub(super) fn read(content: ToolContent) -> Result<ToolAnswer, ToolError> {
     let (ToolContent::Text(text) | ToolContent::Json(text) | ToolContent::Blocks(text)) = &content;
     if text.len() > MAX_ANSWER {
         return Err(ProviderError::TooLarge(MAX_ANSWER as u64).into());
     }
     match content {
-        ToolContent::Text(text) => Ok(Answer::Text(text)),
+        ToolContent::Text(text) => Ok(ToolAnswer::Text(text)),
         ToolContent::Json(json) => match is_object(&json) && serde_json::from_str::<IgnoredAny>(&json).is_ok() {
-            true => Ok(Answer::Structured(on_one_line(&json)?)),
+            true => Ok(ToolAnswer::Structured(on_one_line(&json)?)),
             false => Err(AnswerFault::NoObject.into()),
         },
         ToolContent::Blocks(json) => {
             check_blocks(&json)?;
-            Ok(Answer::Blocks(on_one_line(&json)?))
+            Ok(ToolAnswer::Blocks(on_one_line(&json)?))
         }
     }
 }
@@ -106,11 +106,11 @@ fn on_one_line(json: &str) -> Result<String, AnswerFault> {
 mod tests {
     use super::*;
 
-    fn json(text: &str) -> Result<Answer, ToolError> {
+    fn json(text: &str) -> Result<ToolAnswer, ToolError> {
         read(ToolContent::Json(text.to_owned()))
     }
 
-    fn blocks(text: &str) -> Result<Answer, ToolError> {
+    fn blocks(text: &str) -> Result<ToolAnswer, ToolError> {
         read(ToolContent::Blocks(text.to_owned()))
     }
 
@@ -118,7 +118,7 @@ mod tests {
     fn a_structured_answer_is_one_line_and_keeps_every_digit() {
         let text = "\n{ \"a b\" : [ 1.10, 12345678901234567890123 ],\r\n\t\"q\\\"\\\\\" : \"x  y\\n\" } ";
         let expected = r#"{"a b":[1.10,12345678901234567890123],"q\"\\":"x  y\n"}"#;
-        assert_eq!(json(text), Ok(Answer::Structured(expected.to_owned())));
+        assert_eq!(json(text), Ok(ToolAnswer::Structured(expected.to_owned())));
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn nesting_is_limited() {
         let nested = |depth: usize| format!("{}1{}", r#"{"[[":"#.repeat(depth), "}".repeat(depth));
-        assert_eq!(json(&nested(MAX_DEPTH)), Ok(Answer::Structured(nested(MAX_DEPTH))));
+        assert_eq!(json(&nested(MAX_DEPTH)), Ok(ToolAnswer::Structured(nested(MAX_DEPTH))));
         assert_eq!(json(&nested(MAX_DEPTH + 1)), Err(AnswerFault::TooDeep.into()));
         assert_eq!(json(&nested(100_000)), Err(AnswerFault::TooDeep.into()));
         let deep = format!(r#"[{{"type":"text","x":{}{}}}]"#, "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
@@ -142,8 +142,8 @@ mod tests {
     fn content_is_an_array_of_objects_of_known_types() {
         let text = r#"[ {"type":"text","text":"a"}, {"type":"image","data":"AA==","mimeType":"image/png"} ]"#;
         let expected = r#"[{"type":"text","text":"a"},{"type":"image","data":"AA==","mimeType":"image/png"}]"#;
-        assert_eq!(blocks(text), Ok(Answer::Blocks(expected.to_owned())));
-        assert_eq!(blocks("[]"), Ok(Answer::Blocks("[]".to_owned())));
+        assert_eq!(blocks(text), Ok(ToolAnswer::Blocks(expected.to_owned())));
+        assert_eq!(blocks("[]"), Ok(ToolAnswer::Blocks("[]".to_owned())));
         for text in ["", "{}", "[1]", "[{}]", r#"[["text"]]"#, r#"[{"type":1}]"#, r#"[{"type":"text"}"#, "[null]"] {
             assert_eq!(blocks(text), Err(AnswerFault::NoBlocks.into()), "{text}");
         }

@@ -231,7 +231,7 @@ async fn many_callers_write_every_line_once_and_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let destination =
-        Destination::File { path: path.clone(), rotation: Rotation { max_bytes: 0, keep: 0, keep_days: 0 } };
+        JournalPlace::File { path: path.clone(), rotation: Rotation { max_bytes: 0, keep: 0, keep_days: 0 } };
     let clock = Arc::new(ManualClock::new(0));
     let audit = Arc::new(JsonLinesAudit::open(&destination, OnFailure::FailClosed, clock).unwrap());
     let tasks: Vec<_> = (0..16)

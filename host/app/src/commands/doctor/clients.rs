@@ -4,7 +4,7 @@ use super::report::Finding;
 
 /// What a visit has found.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Facts {
+pub(super) struct VisitFacts {
     pub(super) is_local: bool,
     pub(super) has_resource_metadata: bool,
     pub(super) resource: String,
@@ -22,7 +22,7 @@ pub(super) struct Facts {
 }
 
 /// A family of clients, by what it insists on.
-struct Family {
+struct ClientFamily {
     name: &'static str,
     /// Compares `resource` with the URL.
     compares_resource: bool,
@@ -38,7 +38,7 @@ struct Family {
     note: Option<&'static str>,
 }
 
-const PLAIN: Family = Family {
+const PLAIN: ClientFamily = ClientFamily {
     name: "",
     compares_resource: true,
     compares_issuer: false,
@@ -48,14 +48,14 @@ const PLAIN: Family = Family {
     note: None,
 };
 
-const FAMILIES: [Family; 7] = [
-    Family { name: "C# SDK", compares_issuer: true, needs_issuer: true, needs_s256: true, ..PLAIN },
-    Family { name: "TypeScript SDK", ..PLAIN },
-    Family { name: "Python SDK", compares_issuer: true, needs_issuer: true, ..PLAIN },
-    Family { name: "Rust SDK (rmcp)", needs_issuer: true, ..PLAIN },
-    Family { name: "Claude", compares_issuer: true, needs_issuer: true, is_remote: true, ..PLAIN },
-    Family { name: "VS Code", ..PLAIN },
-    Family {
+const FAMILIES: [ClientFamily; 7] = [
+    ClientFamily { name: "C# SDK", compares_issuer: true, needs_issuer: true, needs_s256: true, ..PLAIN },
+    ClientFamily { name: "TypeScript SDK", ..PLAIN },
+    ClientFamily { name: "Python SDK", compares_issuer: true, needs_issuer: true, ..PLAIN },
+    ClientFamily { name: "Rust SDK (rmcp)", needs_issuer: true, ..PLAIN },
+    ClientFamily { name: "Claude", compares_issuer: true, needs_issuer: true, is_remote: true, ..PLAIN },
+    ClientFamily { name: "VS Code", ..PLAIN },
+    ClientFamily {
         name: "Copilot Studio",
         is_remote: true,
         note: Some(
@@ -67,12 +67,12 @@ const FAMILIES: [Family; 7] = [
 ];
 
 /// What each family will do.
-pub(super) fn predictions(facts: &Facts) -> Vec<Finding> {
+pub(super) fn predictions(facts: &VisitFacts) -> Vec<Finding> {
     FAMILIES.iter().map(|family| family.prediction(facts)).collect()
 }
 
-impl Family {
-    fn prediction(&self, facts: &Facts) -> Finding {
+impl ClientFamily {
+    fn prediction(&self, facts: &VisitFacts) -> Finding {
         let name = self.name;
         if self.is_remote && facts.is_local {
             let what = format!("{name} does not reach the server: it calls from the servers of its maker");
@@ -93,7 +93,7 @@ impl Family {
     }
 
     /// The first thing that ends the sign-in, and what to change. What to change in full is said above, of the server.
-    fn stops_at(&self, facts: &Facts) -> Option<(String, &'static str)> {
+    fn stops_at(&self, facts: &VisitFacts) -> Option<(String, &'static str)> {
         let stops = |reason: &str, change| Some((reason.to_owned(), change));
         if !facts.has_resource_metadata {
             return stops(
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
     use crate::commands::doctor::report::Severity;
 
-    fn good() -> Facts {
-        Facts {
+    fn good() -> VisitFacts {
+        VisitFacts {
             has_resource_metadata: true,
             resource: "https://mcp.example.com/mcp".to_owned(),
             resource_matches: true,
@@ -161,12 +161,12 @@ mod tests {
             issuer_matches: true,
             publishes_s256: true,
             registers: true,
-            ..Facts::default()
+            ..VisitFacts::default()
         }
     }
 
     /// The families that fail.
-    fn failing(facts: &Facts) -> Vec<&'static str> {
+    fn failing(facts: &VisitFacts) -> Vec<&'static str> {
         let predictions = predictions(facts);
         FAMILIES
             .iter()
@@ -184,14 +184,14 @@ mod tests {
     #[test]
     fn each_family_stops_at_what_it_insists_on() {
         let all = FAMILIES.map(|family| family.name);
-        assert_eq!(failing(&Facts { resource_matches: false, ..good() }), all);
-        assert_eq!(failing(&Facts { has_server_metadata: false, ..good() }), all);
-        assert_eq!(failing(&Facts { server_is_entra: true, short_scope: true, ..good() }), all);
-        assert_eq!(failing(&Facts { server_is_entra: true, foreign_scope: true, ..good() }), all);
-        assert_eq!(failing(&Facts { issuer_matches: false, ..good() }), ["C# SDK", "Python SDK", "Claude"]);
-        assert_eq!(failing(&Facts { publishes_s256: false, ..good() }), ["C# SDK"]);
+        assert_eq!(failing(&VisitFacts { resource_matches: false, ..good() }), all);
+        assert_eq!(failing(&VisitFacts { has_server_metadata: false, ..good() }), all);
+        assert_eq!(failing(&VisitFacts { server_is_entra: true, short_scope: true, ..good() }), all);
+        assert_eq!(failing(&VisitFacts { server_is_entra: true, foreign_scope: true, ..good() }), all);
+        assert_eq!(failing(&VisitFacts { issuer_matches: false, ..good() }), ["C# SDK", "Python SDK", "Claude"]);
+        assert_eq!(failing(&VisitFacts { publishes_s256: false, ..good() }), ["C# SDK"]);
         assert_eq!(
-            failing(&Facts { issuer: None, issuer_matches: false, ..good() }),
+            failing(&VisitFacts { issuer: None, issuer_matches: false, ..good() }),
             ["C# SDK", "Python SDK", "Rust SDK (rmcp)", "Claude"]
         );
     }
@@ -199,13 +199,13 @@ mod tests {
     #[test]
     fn each_prediction_of_a_fault_says_what_to_change() {
         for facts in [
-            Facts::default(),
-            Facts { resource_matches: false, ..good() },
-            Facts { has_server_metadata: false, ..good() },
-            Facts { issuer: None, issuer_matches: false, ..good() },
-            Facts { publishes_s256: false, ..good() },
-            Facts { server_is_entra: true, short_scope: true, ..good() },
-            Facts { is_local: true, registers: false, ..good() },
+            VisitFacts::default(),
+            VisitFacts { resource_matches: false, ..good() },
+            VisitFacts { has_server_metadata: false, ..good() },
+            VisitFacts { issuer: None, issuer_matches: false, ..good() },
+            VisitFacts { publishes_s256: false, ..good() },
+            VisitFacts { server_is_entra: true, short_scope: true, ..good() },
+            VisitFacts { is_local: true, registers: false, ..good() },
         ] {
             let faults = predictions(&facts).into_iter().filter(|found| found.severity > Severity::Skipped);
             let faults: Vec<_> = faults.collect();
@@ -220,8 +220,8 @@ mod tests {
     #[test]
     fn a_redirect_has_to_be_registered_where_clients_do_not_register_themselves() {
         let notes =
-            |facts: &Facts| predictions(facts).into_iter().filter(|found| found.severity == Severity::Warning).count();
-        assert_eq!((notes(&good()), notes(&Facts { registers: false, ..good() })), (0, 1));
-        assert_eq!(notes(&Facts { is_local: true, ..good() }), 2, "two of them do not reach this machine");
+            |facts: &VisitFacts| predictions(facts).into_iter().filter(|found| found.severity == Severity::Warning).count();
+        assert_eq!((notes(&good()), notes(&VisitFacts { registers: false, ..good() })), (0, 1));
+        assert_eq!(notes(&VisitFacts { is_local: true, ..good() }), 2, "two of them do not reach this machine");
     }
 }

@@ -6,9 +6,9 @@ use http::Method;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::clients::Facts;
+use super::clients::VisitFacts;
 use super::report::Finding;
-use crate::probe::{Answer, Probe, Unanswered};
+use crate::probe::{ProbeAnswer, Probe, Unanswered};
 
 /// What a page of an attacker has as its origin, and a name that is none of the server's.
 const FOREIGN_ORIGIN: &str = "https://attacker.example";
@@ -29,7 +29,7 @@ pub(super) struct Visit<'a> {
     /// The settings of this machine, if they are known.
     settings: Option<&'a Settings>,
     findings: Vec<Finding>,
-    facts: Facts,
+    facts: VisitFacts,
 }
 
 /// The MCP endpoint of a URL that names it, or the site that it is at `/mcp` of.
@@ -55,11 +55,11 @@ fn parameter(challenge: &str, name: &str) -> Option<String> {
 
 impl<'a> Visit<'a> {
     pub(super) fn new(probe: &'a Probe, settings: Option<&'a Settings>) -> Self {
-        Self { probe, settings, findings: Vec::new(), facts: Facts::default() }
+        Self { probe, settings, findings: Vec::new(), facts: VisitFacts::default() }
     }
 
     /// What was found, and what clients make of it. `None`: nothing is known, because nothing answers.
-    pub(super) async fn to(mut self, url: &Url, now: u64) -> (Vec<Finding>, Option<Facts>) {
+    pub(super) async fn to(mut self, url: &Url, now: u64) -> (Vec<Finding>, Option<VisitFacts>) {
         let endpoint = endpoint(url);
         let (way, reached) = self.probe.way_to(&endpoint, "the deployed server", "--url", now).await;
         self.findings.extend(way);
@@ -87,7 +87,7 @@ impl<'a> Visit<'a> {
         self.findings.push(Finding::warning(id, what, change));
     }
 
-    async fn ask(&self, endpoint: &Url, headers: &[(&str, &str)]) -> Result<Answer, Unanswered> {
+    async fn ask(&self, endpoint: &Url, headers: &[(&str, &str)]) -> Result<ProbeAnswer, Unanswered> {
         let message = json!({
             "jsonrpc": "2.0", "id": 1, "method": "initialize",
             "params": {

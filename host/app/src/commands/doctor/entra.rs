@@ -168,7 +168,7 @@ pub(super) fn plugin(
 }
 
 /// What the component finds.
-pub(super) struct Asked {
+pub(super) struct EntraFindings {
     /// Of Entra ID: the clock, metadata, keys.
     pub(super) authority: Vec<Finding>,
     /// Of the credential: whether Entra ID gives a token for it.
@@ -176,7 +176,7 @@ pub(super) struct Asked {
 }
 
 /// What a look at Entra ID begins with.
-pub(super) struct Question<'a> {
+pub(super) struct EntraQuestion<'a> {
     pub(super) plugin: &'a Plugin,
     pub(super) probe: &'a Probe,
     pub(super) settings: &'a Settings,
@@ -184,16 +184,16 @@ pub(super) struct Question<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-impl Question<'_> {
+impl EntraQuestion<'_> {
     /// Asks Entra ID through the component.
-    pub(super) async fn ask(&self) -> Asked {
+    pub(super) async fn ask(&self) -> EntraFindings {
         let Self { plugin, settings, has_credential, .. } = self;
         let problems = match plugin.check_authority().await {
             Ok(problems) => problems,
             Err(error) => {
                 let failed = Finding::failure("component", error.to_string(), "report it with the log");
                 let what = "clock, metadata, keys and credential were not looked at: the component did not answer";
-                return Asked { authority: vec![failed, Finding::skipped("metadata", what)], token: Vec::new() };
+                return EntraFindings { authority: vec![failed, Finding::skipped("metadata", what)], token: Vec::new() };
             }
         };
         let of = |subject: Subject| problems.iter().find(|problem| problem.about == subject);
@@ -206,7 +206,7 @@ impl Question<'_> {
             authority.push(found("metadata", problem));
             authority.push(Finding::skipped("keys", "the signing keys were not looked at: there is no tenant to ask"));
             let what = "the application was not tried: there is no tenant to ask";
-            return Asked { authority, token: vec![Finding::skipped("token", what)] };
+            return EntraFindings { authority, token: vec![Finding::skipped("token", what)] };
         }
         let what = format!("the metadata of the tenant {tenant} has the issuer that its tokens will have");
         authority.push(Finding::good("metadata", what));
@@ -225,7 +225,7 @@ impl Question<'_> {
                 Finding::good("token", "Entra ID knows the application and its credential: it gave a token")
             }
         };
-        Asked { authority, token: vec![token] }
+        EntraFindings { authority, token: vec![token] }
     }
 
     /// The component says it if the clocks differ, and is silent where they agree and where it has seen none. So it is known

@@ -9,7 +9,7 @@ use entra_mcp_plugin::clock::Clock;
 use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::secret_store::{MemoryStore, SecretStore};
 
-use super::entra::{Asked, Question};
+use super::entra::{EntraFindings, EntraQuestion};
 use super::report::{Finding, Report};
 use super::{Here, entra, local, network, registration, store};
 use crate::config::{Config, ConfigError, ServeConfig, Sources, StoreConfig, StoreLocation, Usable};
@@ -158,8 +158,8 @@ async fn authority(
             Ok(made) => {
                 if reached {
                     let has_credential = credential.is_some();
-                    let question = Question { plugin: &made, probe, settings, has_credential, clock: &**clock };
-                    let Asked { authority, token } = question.ask().await;
+                    let question = EntraQuestion { plugin: &made, probe, settings, has_credential, clock: &**clock };
+                    let EntraFindings { authority, token } = question.ask().await;
                     found.extend(authority);
                     // Of a credential that was not got, or is not needed, the line above says enough.
                     of_credential.extend(token.into_iter().filter(|_| has_credential));

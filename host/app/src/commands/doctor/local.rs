@@ -1,21 +1,21 @@
 //! What is on this machine: settings and where they come from, and the modes of files.
 
 use super::report::Finding;
-use crate::config::{ConfigError, Origin, Secrecy, Sources, UsedFile};
+use crate::config::{ConfigError, SettingOrigin, Secrecy, Sources, UsedFile};
 
 /// Where each setting comes from.
 pub(super) fn settings(sources: &Sources) -> Vec<Finding> {
-    let from = |origin: Origin| {
+    let from = |origin: SettingOrigin| {
         let names: Vec<_> = sources.origins().iter().filter(|(_, of)| *of == origin).map(|(name, _)| *name).collect();
         names.join(", ")
     };
     let file = sources.file().map(|path| path.display().to_string()).unwrap_or_default();
     let place = |origin| match origin {
-        Origin::Flag => "the command line".to_owned(),
-        Origin::Environment => "the environment".to_owned(),
-        Origin::File => format!("the file {file}"),
+        SettingOrigin::Flag => "the command line".to_owned(),
+        SettingOrigin::Environment => "the environment".to_owned(),
+        SettingOrigin::File => format!("the file {file}"),
     };
-    [Origin::Flag, Origin::Environment, Origin::File]
+    [SettingOrigin::Flag, SettingOrigin::Environment, SettingOrigin::File]
         .into_iter()
         .map(|origin| (from(origin), origin))
         .filter(|(names, _)| !names.is_empty())

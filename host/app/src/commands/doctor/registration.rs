@@ -12,7 +12,7 @@ use super::report::Finding;
 use crate::composition::client_credential::token_endpoint;
 use crate::config::ServeConfig;
 use crate::probe::Probe;
-use crate::registration::document::{Document, SELECTED};
+use crate::registration::document::{RegistrationDocument, SELECTED};
 use crate::registration::graph::{GRAPH_APP_ID, Graph, GraphFault, filter};
 use crate::registration::needs::{Lack, Local, Needs, Remote};
 
@@ -89,7 +89,7 @@ async fn look(graph: &Graph<'_>, settings: &Settings, http: &HttpSettings) -> Re
             format!("the app registration was not looked at: it is not at home in the tenant {}", settings.tenant);
         return Ok(vec![Finding::skipped(ID, what)]);
     };
-    let document: Document =
+    let document: RegistrationDocument =
         serde_json::from_value(found).map_err(|error| GraphFault::Unexpected(error.to_string()))?;
     let path = format!("/servicePrincipals(appId='{GRAPH_APP_ID}')?$select=id,appId,oauth2PermissionScopes");
     let principal = graph.get(&path).await?;

@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
     use crate::commands::doctor::report::Severity;
-    use crate::config::StoreKey;
+    use crate::config::StoreKeyPlace;
 
     struct Bench {
         folder: tempfile::TempDir,
@@ -231,7 +231,7 @@ mod tests {
         async fn look(&self) -> (Vec<Finding>, Arc<dyn SecretStore>) {
             let config = StoreConfig {
                 location: StoreLocation::File(self.path()),
-                key: StoreKey::Beside(NewKey::File),
+                key: StoreKeyPlace::Beside(NewKey::File),
                 limits: StoreLimits::default(),
             };
             looked_at(&config, "entra-mcp serve", &self.clock).await

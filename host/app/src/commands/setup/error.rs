@@ -3,8 +3,8 @@
 use entra_mcp_plugin::client_credential::CertificateFault;
 use http::StatusCode;
 
-use super::{ASSIGNS_ROLES, GRANTS_CONSENT, Kind, READS_APPLICATIONS, READS_CONSENT, WRITES_APPLICATIONS};
-use crate::registration::graph::{GraphFault, Refused};
+use super::{ASSIGNS_ROLES, GRANTS_CONSENT, PermissionKind, READS_APPLICATIONS, READS_CONSENT, WRITES_APPLICATIONS};
+use crate::registration::graph::{GraphFault, GraphRefusal};
 
 /// Why the registration was not made or repaired.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,14 +103,14 @@ pub enum SetupError {
     /// Graph has no such permission.
     #[error(
         "Microsoft Graph has no {} permission {name:?}: correct {} (names are case-sensitive, such as User.Read.All)",
-        if *kind == Kind::Delegated { "delegated" } else { "application" },
-        if *kind == Kind::Delegated { "--graph-permission" } else { "--graph-app-permission" }
+        if *kind == PermissionKind::Delegated { "delegated" } else { "application" },
+        if *kind == PermissionKind::Delegated { "--graph-permission" } else { "--graph-app-permission" }
     )]
     NoPermission {
         /// Its name.
         name: String,
         /// What was asked for.
-        kind: Kind,
+        kind: PermissionKind,
     },
     /// The configuration file cannot be changed by a program.
     #[error("{path} cannot be changed by this program ({reason}): write these lines into it\n  {}", lines.join("\n  "))]
@@ -161,7 +161,7 @@ impl SetupError {
         }
     }
 
-    fn refused(action: &'static str, permission: &'static str, refused: Refused) -> Self {
+    fn refused(action: &'static str, permission: &'static str, refused: GraphRefusal) -> Self {
         let when = match refused.retry_after {
             Some(1) => "in 1 second".to_owned(),
             Some(seconds) => format!("in {seconds} seconds"),
@@ -200,7 +200,7 @@ fn right(action: &str, permission: &str) -> &'static str {
     }
 }
 
-fn advice(refused: &Refused) -> &'static str {
+fn advice(refused: &GraphRefusal) -> &'static str {
     match (refused.code.as_str(), refused.detail.as_str()) {
         ("HostNameNotOnVerifiedDomain", _) => {
             ". Add the domain of --public-url under Entra ID > Custom domain names, or use a host name of a domain that is \

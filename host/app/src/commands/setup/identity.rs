@@ -16,7 +16,7 @@ const USER_ASSIGNED: &str = "isExplicit=True";
 
 /// A managed identity.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct IdentityToServe {
     /// Its object id, as Entra ID writes it.
     pub(super) object_id: String,
     /// Its client id, if the server has to name it.
@@ -25,7 +25,7 @@ pub(super) struct Identity {
     names: Vec<String>,
 }
 
-impl Identity {
+impl IdentityToServe {
     /// Asks Graph for the identity with this object id.
     pub(super) async fn find(graph: &Graph<'_>, object_id: &str, tenant: &str) -> Result<Self, SetupError> {
         let missing = || SetupError::NoIdentity { id: object_id.to_owned(), tenant: tenant.to_owned() };
@@ -81,7 +81,7 @@ mod tests {
             let names = [format!("isExplicit={explicit}"), "/subscriptions/0/mcp".to_owned()];
             json!({ "id": "o", "appId": "a", "servicePrincipalType": kind, "alternativeNames": names })
         };
-        let client_id = |principal: &Value| Identity::of(principal).map(|identity| identity.client_id);
+        let client_id = |principal: &Value| IdentityToServe::of(principal).map(|identity| identity.client_id);
         assert_eq!(client_id(&principal("ManagedIdentity", "True")), Some(Some("a".to_owned())));
         assert_eq!(client_id(&principal("ManagedIdentity", "False")), Some(None));
         assert_eq!(client_id(&principal("Application", "True")), None);

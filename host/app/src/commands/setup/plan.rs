@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::error::SetupError;
 use super::steps::{Ids, Step};
 use super::{READS_APPLICATIONS, READS_CONSENT};
-use crate::registration::document::Document;
+use crate::registration::document::RegistrationDocument;
 use crate::registration::graph::{Graph, filter};
 use crate::registration::needs::{Lack, Needs, NewId};
 
@@ -29,7 +29,7 @@ impl Federated {
 /// What will be done.
 pub(super) struct Plan {
     /// The registration as it is; without an id, if there is none.
-    document: Document,
+    document: RegistrationDocument,
     lacks: Vec<Lack>,
     steps: Vec<Step>,
     has_credential: bool,
@@ -40,12 +40,12 @@ impl Plan {
     pub(super) fn new(
         needs: &Needs,
         (name, audience): (&str, &str),
-        found: Option<Document>,
+        found: Option<RegistrationDocument>,
         new_id: NewId<'_>,
     ) -> Self {
         let has_certificate = needs.remote.as_ref().is_some_and(|remote| !remote.certificates.is_empty());
         let mut steps = Vec::new();
-        let document = found.unwrap_or_else(|| Document { display_name: name.to_owned(), ..Document::default() });
+        let document = found.unwrap_or_else(|| RegistrationDocument { display_name: name.to_owned(), ..RegistrationDocument::default() });
         let lacks = needs.lacks(&document);
         let has_other = !document.key_credentials.is_empty() || !document.password_credentials.is_empty();
         let mut patch = needs.patch(&document, &lacks, new_id);
@@ -188,7 +188,7 @@ impl Plan {
 
     /// What will be done, for people.
     pub(super) fn shown(&self) -> String {
-        let Document { display_name, app_id, .. } = &self.document;
+        let RegistrationDocument { display_name, app_id, .. } = &self.document;
         let mut lines = vec![match self.app_id() {
             None => format!("App registration {display_name:?} (new)"),
             Some(_) => format!("App registration {display_name:?} ({app_id})"),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::SetupError;
 use super::{ASSIGNS_ROLES, GRANTS_CONSENT, WRITES_APPLICATIONS};
-use crate::registration::document::Document;
+use crate::registration::document::RegistrationDocument;
 use crate::registration::graph::{Graph, GraphFault};
 
 /// The first pause before a request about what was made a moment ago is repeated; each is twice the one before. Graph's
@@ -141,7 +141,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn of(document: &Document) -> Self {
+    pub(super) fn of(document: &RegistrationDocument) -> Self {
         let or = |text: &str, placeholder: &str| if text.is_empty() { placeholder } else { text }.to_owned();
         Self {
             id: or(&document.id, OBJECT_ID),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use entra_mcp_gate::process::{ProcessSettings, ProcessUpstream, TokenError, Tokens};
+use entra_mcp_gate::process::{ProcessSettings, ProcessUpstream, TokenFileError, Tokens};
 use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::client_channel::NoChannel;
 use entra_mcp_plugin::clock::SystemClock;
@@ -61,17 +61,17 @@ struct ProcessTokens {
 
 #[async_trait]
 impl Tokens for ProcessTokens {
-    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenError> {
+    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenFileError> {
         let answer = self.plugin.delegated_token(handle, &self.permissions, None, Arc::new(NoChannel)).await;
-        let answer = answer.map_err(|error| TokenError::Unavailable(error.to_string()))?;
+        let answer = answer.map_err(|error| TokenFileError::Unavailable(error.to_string()))?;
         answer.map(Zeroizing::new).map_err(|error| {
             let text = format!("{} ({})", error.message, error.code);
             match error.category {
-                DelegationErrorCategory::Unavailable => TokenError::Unavailable(text),
+                DelegationErrorCategory::Unavailable => TokenFileError::Unavailable(text),
                 DelegationErrorCategory::HandleInvalid
                 | DelegationErrorCategory::NotGranted
                 | DelegationErrorCategory::Refused
-                | DelegationErrorCategory::NeedsPerson => TokenError::Refused(text),
+                | DelegationErrorCategory::NeedsPerson => TokenFileError::Refused(text),
             }
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use entra_mcp_gate::behind::{AnswerBody, Behind, BehindError, NoToken, Sender};
+use entra_mcp_gate::behind::{AnswerBody, Behind, BehindError, NoDelegatedToken, Sender};
 use entra_mcp_plugin::environment::{ServerKind, ServerSettings, Settings};
 use entra_mcp_plugin::provided_tools::{DelegationError, ProvidedTools, ProviderError};
 use entra_mcp_plugin::tool_components::{
@@ -192,12 +192,12 @@ impl Behind for WholeServer {
         let mut answer = answer.map_err(|error| match error {
             ServeError::Unavailable(reason) => BehindError::Busy(reason),
             ServeError::TimedOut => BehindError::TimedOut,
-            ServeError::Delegation(error) => BehindError::NoToken(NoToken(error)),
+            ServeError::Delegation(error) => BehindError::NoToken(NoDelegatedToken(error)),
             error @ ServeError::TooLarge(_) => BehindError::Malformed(error.to_string()),
             error => BehindError::Unreachable(error.to_string()),
         })?;
         if let Some(error) = answer.extensions_mut().remove::<DelegationError>() {
-            answer.extensions_mut().insert(NoToken(error));
+            answer.extensions_mut().insert(NoDelegatedToken(error));
         }
         Ok(answer.map(|body| body.map_err(|error| BehindError::BrokenOff(error.to_string())).boxed_unsync()))
     }

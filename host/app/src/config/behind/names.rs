@@ -27,7 +27,7 @@ const BELOW_AUTH: &str = "/auth/";
 
 /// Where a server is, and what it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ServerPlace {
     /// In rules, records and the log.
     pub name: String,
     /// Below the public URL.
@@ -48,13 +48,13 @@ pub(super) struct Keys {
 
 /// The names and paths that are given already. Paths are in lower case: a proxy in front may ignore their case, and would
 /// then reach the server whose rules are laxer.
-pub(super) struct Names {
+pub(super) struct GivenNames {
     servers: usize,
     names: HashSet<String>,
     paths: HashSet<String>,
 }
 
-impl Names {
+impl GivenNames {
     /// For so many servers.
     pub(super) fn new(servers: usize) -> Self {
         Self { servers, names: HashSet::new(), paths: HashSet::new() }
@@ -74,7 +74,7 @@ impl Names {
         name: String,
         path: Option<String>,
         (title, tools): (Option<String>, Vec<String>),
-    ) -> Result<Place, ConfigError> {
+    ) -> Result<ServerPlace, ConfigError> {
         if !is_name(&name) {
             return Err(invalid(
                 keys.name,
@@ -111,7 +111,7 @@ impl Names {
                 format!("at most {MAX_TOOLS} names of 1 to {MAX_TOOL} visible ASCII characters are expected");
             return Err(invalid(keys.tools, &tools.join(", "), expected));
         }
-        Ok(Place { name, path, title, tools })
+        Ok(ServerPlace { name, path, title, tools })
     }
 }
 

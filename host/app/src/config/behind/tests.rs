@@ -57,7 +57,7 @@ impl Setup {
     }
 }
 
-fn load(file: &str) -> Result<Behind, ConfigError> {
+fn load(file: &str) -> Result<BehindConfig, ConfigError> {
     Ok(Setup::new(file).serve()?.common.behind)
 }
 

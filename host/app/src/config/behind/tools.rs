@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::Context;
 use super::egress::{self, EgressConfig, EgressEntry};
-use super::names::{Keys, Names, Place};
+use super::names::{Keys, GivenNames, ServerPlace};
 use super::variables::{VariableEntries, Variables};
 use crate::config::setting::SettingValue;
 use crate::config::{ConfigError, within};
@@ -83,7 +83,7 @@ pub struct ToolsEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolsConfig {
     /// Name and path.
-    pub place: Place,
+    pub place: ServerPlace,
     /// The component. It can be read.
     pub file: PathBuf,
     /// Where its requests may go.
@@ -120,7 +120,7 @@ impl ToolsEntry {
         named.into_iter().flat_map(complete).collect()
     }
 
-    pub(super) fn checked(self, names: &mut Names, context: &Context<'_>) -> Result<ToolsConfig, ConfigError> {
+    pub(super) fn checked(self, names: &mut GivenNames, context: &Context<'_>) -> Result<ToolsConfig, ConfigError> {
         let name = self.name.clone().unwrap_or_else(|| name_of(&self.file));
         let place = names.place(&KEYS, name, self.path, (self.title, self.tools)).map_err(|error| match error {
             ConfigError::Invalid { name: "tools.name", value, .. } if self.name.is_none() => {
@@ -174,14 +174,14 @@ impl ToolsConfig {
                 permissions.push(egress.permissions.clone());
             }
         }
-        let Place { name, path, title, tools } = self.place.clone();
+        let ServerPlace { name, path, title, tools } = self.place.clone();
         let identity = ServerIdentity::None;
         ServerSettings { name, path, kind: ServerKind::Tools, title, tools, permissions, identity }
     }
 
     /// What to tell an operator that named only the file, and what to write into the configuration file instead.
     pub fn bare_advice(&self) -> Option<(String, String)> {
-        let Place { name, .. } = &self.place;
+        let ServerPlace { name, .. } = &self.place;
         let line = format!(
             "the tools of {name} get no token and reach nothing, because {} is named without its destinations: add them, such \
              as --egress 'https://graph.microsoft.com=User.Read', or write into the configuration file",

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::Context;
 use super::egress::{check_resource, qualified};
-use super::names::{Keys, Names, Place};
+use super::names::{Keys, GivenNames, ServerPlace};
 use super::variables::{VariableEntries, Variables};
 use crate::config::endpoints::is_loopback;
 use crate::config::setting::SettingValue;
@@ -105,7 +105,7 @@ pub enum IdentityName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     /// Name and path.
-    pub place: Place,
+    pub place: ServerPlace,
     /// Where it is, or how it is started.
     pub target: UpstreamTarget,
     /// How it learns who calls.
@@ -160,7 +160,7 @@ impl UpstreamEntry {
         Self { url: Some(url.into()), is_bare: true, ..Self::default() }
     }
 
-    pub(super) fn checked(self, names: &mut Names, context: &Context<'_>) -> Result<UpstreamConfig, ConfigError> {
+    pub(super) fn checked(self, names: &mut GivenNames, context: &Context<'_>) -> Result<UpstreamConfig, ConfigError> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None if self.is_bare => names.free(FLAG_NAME),
@@ -294,7 +294,7 @@ impl UpstreamEntry {
 impl UpstreamConfig {
     /// What the component is told.
     pub(super) fn settings(&self) -> ServerSettings {
-        let Place { name, path, title, tools } = self.place.clone();
+        let ServerPlace { name, path, title, tools } = self.place.clone();
         let permissions = match &self.identity {
             ServerIdentity::Token { permissions } => vec![permissions.clone()],
             ServerIdentity::None | ServerIdentity::EasyAuth | ServerIdentity::Assertion { .. } => Vec::new(),

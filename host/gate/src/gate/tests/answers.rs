@@ -181,8 +181,8 @@ async fn each_failure_has_its_status_and_is_recorded() {
     }
 }
 
-fn no_token() -> NoToken {
-    NoToken(DelegationError {
+fn no_token() -> NoDelegatedToken {
+    NoDelegatedToken(DelegationError {
         category: DelegationErrorCategory::NeedsPerson,
         code: "step-up-required".to_owned(),
         message: "secret".to_owned(),
@@ -208,7 +208,7 @@ async fn what_refused_the_server_a_token_is_said_to_the_component_with_an_answer
         let answer = ask(&gate(&keeper, &server), post()).await;
         assert_eq!((answer.status().as_u16(), text(answer).await.unwrap().as_str()), (403, "authorize again"));
         let head = keeper.head();
-        assert_eq!((head.status, head.refusal.map(NoToken)), (status, Some(no_token())));
+        assert_eq!((head.status, head.refusal.map(NoDelegatedToken)), (status, Some(no_token())));
     }
     // A component that has no answer of its own to it.
     let (keeper, answer) = answered(|| Err(BehindError::NoToken(no_token()))).await;

@@ -138,7 +138,7 @@ async fn the_component_gets_a_request_back_that_it_serves_itself() {
     let keeper = Keeper::granting(grant());
     *keeper.admission.lock().unwrap() = Some(Ok(Admission::OwnPath));
     let outcome = gate(&keeper, &Server::new(|| Ok(json("{}")))).handle(post(), || panic!("it goes on")).await;
-    assert!(matches!(outcome, Outcome::OwnPath(request) if request.body().as_ref() == b"{}"));
+    assert!(matches!(outcome, GateOutcome::OwnPath(request) if request.body().as_ref() == b"{}"));
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn one_caller_gets_half_of_what_a_server_takes_at_once_and_others_the_rest
     let server = Server::new(|| Ok(events(frames(vec![Ok(Frame::data(Bytes::from_static(b": hi\n\n")))]))));
     let keeper = Keeper::granting(grant());
     let servers = HashMap::from([("crm".to_owned(), Arc::new(Narrow(server)) as Arc<dyn Behind>)]);
-    let options = Options::new(Arc::new(|| "c-0".to_owned()));
+    let options = GateOptions::new(Arc::new(|| "c-0".to_owned()));
     let narrow = Gate::new(Arc::clone(&keeper) as Arc<dyn Gatekeeper>, servers, options);
     let taken = [ask(&narrow, post()).await, ask(&narrow, request(Method::GET, &[])).await];
     assert_eq!(taken.each_ref().map(|answer| answer.status().as_u16()), [200, 200]);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::process::TokenError;
+use crate::process::TokenFileError;
 
 #[tokio::test]
 async fn callers_never_share_a_process() {
@@ -63,9 +63,9 @@ struct Numbered(AtomicU32);
 
 #[async_trait]
 impl Tokens for Numbered {
-    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenError> {
+    async fn token(&self, handle: &str) -> Result<Zeroizing<String>, TokenFileError> {
         if handle != "handle" {
-            return Err(TokenError::Refused("unknown handle".into()));
+            return Err(TokenFileError::Refused("unknown handle".into()));
         }
         Ok(Zeroizing::new(format!("token-{}", self.0.fetch_add(1, Ordering::Relaxed))))
     }
@@ -90,8 +90,8 @@ async fn without_a_token_no_process_starts() {
 
     #[async_trait]
     impl Tokens for Refusing {
-        async fn token(&self, _: &str) -> Result<Zeroizing<String>, TokenError> {
-            Err(TokenError::Refused("disabled".into()))
+        async fn token(&self, _: &str) -> Result<Zeroizing<String>, TokenFileError> {
+            Err(TokenFileError::Refused("disabled".into()))
         }
     }
 

@@ -202,13 +202,13 @@ fn a_command_that_cannot_be_used_is_refused_at_the_start() {
         let clock = Arc::new(ManualClock::new(0));
         ProcessUpstream::new(settings, None, clock, Arc::new(SystemRandomness::default())).err()
     };
-    use crate::process::CommandError;
+    use crate::process::ServerCommandError;
     assert_eq!(new(&|_| {}), None);
-    assert_eq!(new(&|settings| settings.command.clear()), Some(CommandError::Empty));
+    assert_eq!(new(&|settings| settings.command.clear()), Some(ServerCommandError::Empty));
     let missing = new(&|settings| settings.command = vec!["missing".into()]);
-    assert_eq!(missing, Some(CommandError::NotFound("missing".into())));
+    assert_eq!(missing, Some(ServerCommandError::NotFound("missing".into())));
     let folder = new(&|settings| settings.folder = Some("/nowhere".into()));
-    assert_eq!(folder, Some(CommandError::NoFolder("/nowhere".into())));
+    assert_eq!(folder, Some(ServerCommandError::NoFolder("/nowhere".into())));
 }
 
 #[tokio::test]

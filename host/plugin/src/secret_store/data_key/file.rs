@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::keyring::entry_named_in;
 use super::{DataKeys, KeyError, KeySource, MAX_TEXT_BYTES};
-use crate::private_files::{self, FolderError, User};
+use crate::private_files::{self, PrivateFolderError, FileOwner};
 
 /// The extension of the file that a process locks while it replaces keys. The rest of its name is that of the key file, which
 /// cannot be locked itself: another file takes its place.
@@ -25,17 +25,17 @@ pub(crate) fn lock_beside(key: &Path) -> io::Result<File> {
 
 /// A file with the keys of a store. A new one has 32 bytes, one with several keys is text.
 pub struct KeyFile {
-    user: User,
+    user: FileOwner,
     path: PathBuf,
 }
 
 impl KeyFile {
     /// The file at `path`, of the user of this process.
     pub fn new(path: &Path) -> Self {
-        Self::of(User::of_process(), path)
+        Self::of(FileOwner::of_process(), path)
     }
 
-    pub(in crate::secret_store) fn of(user: User, path: &Path) -> Self {
+    pub(in crate::secret_store) fn of(user: FileOwner, path: &Path) -> Self {
         Self { user, path: path.to_owned() }
     }
 
@@ -64,9 +64,9 @@ impl KeyFile {
     pub(super) fn content(&self) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> {
         match self.user.way_to(&self.path) {
             Ok(()) => {}
-            Err(FolderError::Exposed(exposed)) => return Err(KeyError::below(&self.path, exposed)),
-            Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(FolderError::Io(error)) => return Err(self.failed(&error)),
+            Err(PrivateFolderError::Exposed(exposed)) => return Err(KeyError::below(&self.path, exposed)),
+            Err(PrivateFolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(PrivateFolderError::Io(error)) => return Err(self.failed(&error)),
         }
         let file = match private_files::open(&self.path) {
             Ok(file) => file,

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::link::Repeat;
 use super::{OpenRedis, RedisError, RedisOptions, RedisStore, Stored};
 use crate::clock::Clock;
-use crate::secret_store::cipher::{HiddenName, Sealed, key_named_in};
+use crate::secret_store::cipher::{HiddenName, ValueState, key_named_in};
 use crate::secret_store::data_key::{DataKeys, KeyError, KeyId, Unchanged, key_id};
 use crate::secret_store::{KeySource, ReadOnly, StoreError, StoreReport};
 
@@ -40,11 +40,11 @@ impl RedisStore {
                         }
                         match store.cipher.examine(&name, expires_at, sealed) {
                             // There is no earlier format here.
-                            Sealed::Earlier => Sealed::Damaged,
+                            ValueState::Earlier => ValueState::Damaged,
                             sealed => sealed,
                         }
                     }
-                    _ => Sealed::Damaged,
+                    _ => ValueState::Damaged,
                 };
                 report.count(sealed, newest);
             })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::look::Head;
+use super::look::DatabaseHead;
 use super::{BUSY_TIMEOUT, OpenError, SCHEMA_VERSION, as_it_is, fingerprint, is_damaged, read_only};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{Cipher, HiddenName, key_named_in};
@@ -38,7 +38,7 @@ fn check_once(path: &Path, source: &Arc<dyn KeySource>, clock: &Arc<dyn Clock>) 
     let absolute = std::path::absolute(path)
         .map_err(|error| OpenError::Database { path: path.to_owned(), reason: error.to_string() })?;
     let connection = as_it_is::connect(&absolute).map_err(failed)?;
-    let Head { format: found, fingerprint: noted } = Head::of(&connection).map_err(failed)?;
+    let DatabaseHead { format: found, fingerprint: noted } = DatabaseHead::of(&connection).map_err(failed)?;
     let source: Arc<dyn KeySource> = Arc::new(Unchanged(Arc::clone(source)));
     let keys = source.read()?.ok_or_else(missing)?;
     let newest = keys.keys().next().and_then(|key| key_id(key.as_slice()));

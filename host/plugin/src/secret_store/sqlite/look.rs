@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::{
-    Exposed, FolderError, KEY_EXTENSION, OpenError, SCHEMA_VERSION, StoreTransaction, User, as_it_is, fingerprint,
+    Exposed, PrivateFolderError, KEY_EXTENSION, OpenError, SCHEMA_VERSION, StoreTransaction, FileOwner, as_it_is, fingerprint,
     is_damaged, mistaken, room,
 };
 use crate::clock::Clock;
@@ -39,7 +39,7 @@ struct View {
 /// See [`SqliteStore::look`](super::SqliteStore::look). What is refused is what `SqliteStore::open` refuses, and besides that a
 /// damaged database and one without its key, where it would begin anew.
 pub(super) fn look(
-    user: &User,
+    user: &FileOwner,
     path: &Path,
     source: &Arc<dyn KeySource>,
     clock: &Arc<dyn Clock>,
@@ -64,10 +64,10 @@ fn look_once(
     };
     let path = &match user.existing_folder(folder) {
         Ok(folder) => folder.join(name),
-        Err(FolderError::Exposed(Exposed { path: exposed, rule })) => {
+        Err(PrivateFolderError::Exposed(Exposed { path: exposed, rule })) => {
             return Err(OpenError::FolderExposed { store: path.clone(), path: exposed, reason: rule });
         }
-        Err(FolderError::Io(error)) => return Err(database_error(error.to_string())),
+        Err(PrivateFolderError::Io(error)) => return Err(database_error(error.to_string())),
     };
     let file = private_files::open(path).map_err(|error| database_error(error.to_string()))?;
     user.check_private(&file).map_err(|reason| OpenError::DatabaseExposed { path: path.clone(), reason })?;
@@ -79,7 +79,7 @@ fn look_once(
     };
     let (connection, head) = as_it_is::connect(path)
         .and_then(|connection| {
-            let head = Head::of(&connection)?;
+            let head = DatabaseHead::of(&connection)?;
             Ok((connection, head))
         })
         .map_err(failed)?;
@@ -115,14 +115,14 @@ fn look_once(
 }
 
 /// What the head of a database says.
-pub(super) struct Head {
+pub(super) struct DatabaseHead {
     /// The layout; 0 where there is none yet.
     pub(super) format: i32,
     /// That of the key; 0 where there is none.
     pub(super) fingerprint: i32,
 }
 
-impl Head {
+impl DatabaseHead {
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get(0));
         Ok(Self { format: number("PRAGMA user_version")?, fingerprint: number("PRAGMA application_id")? })

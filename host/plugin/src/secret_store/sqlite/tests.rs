@@ -63,7 +63,7 @@ fn content(fixture: &Fixture) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
 /// A cipher with one key.
 fn cipher(key: &[u8]) -> Cipher {
     let keys = DataKeys::parse(key).unwrap();
-    let source = Arc::new(super::super::GivenKeys::new(keys.clone(), "the test"));
+    let source = Arc::new(super::super::GivenDataKeys::new(keys.clone(), "the test"));
     Cipher::new(&keys, source, Arc::new(ManualClock::new(0))).unwrap()
 }
 

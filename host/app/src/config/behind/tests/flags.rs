@@ -134,7 +134,7 @@ fn a_file_that_a_flag_names_keeps_what_the_configuration_file_says_about_it() {
 
 #[test]
 fn a_command_of_a_flag_works_in_the_current_directory_and_one_of_the_file_where_it_says() {
-    let folder = |behind: Behind| match behind.upstreams.into_iter().next().map(|upstream| upstream.target) {
+    let folder = |behind: BehindConfig| match behind.upstreams.into_iter().next().map(|upstream| upstream.target) {
         Some(UpstreamTarget::Process(process)) => process.folder,
         target => panic!("{target:?}"),
     };

@@ -177,7 +177,7 @@ async fn a_damaged_store_whose_key_a_vault_has_wrapped_is_set_aside_too() {
     let fixture = Fixture::new();
     let keys = DataKeys::generate().unwrap();
     let open = || {
-        let given = Arc::new(crate::secret_store::GivenKeys::new(keys.clone(), "the test"));
+        let given = Arc::new(crate::secret_store::GivenDataKeys::new(keys.clone(), "the test"));
         SqliteStore::open_with(&fixture.path(), given, Arc::new(fixture.clock.clone()))
     };
     open().unwrap().put("account", bytes("value"), None).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::look::SqliteView;
 use super::*;
-use crate::secret_store::{GivenKeys, KeyFile};
+use crate::secret_store::{GivenDataKeys, KeyFile};
 
 impl Fixture {
     fn look(&self) -> Result<SqliteView, OpenError> {
@@ -37,7 +37,7 @@ impl Fixture {
         let (fixture, there) = (Self::new(), Self::new());
         let store = there.open();
         store.inner.erasure.begin_no_task();
-        private_files::User::of_process().folder(fixture.path().parent().unwrap()).unwrap();
+        private_files::FileOwner::of_process().folder(fixture.path().parent().unwrap()).unwrap();
         fs::copy(there.key_path(), fixture.key_path()).unwrap();
         let transaction = store.inner.connection.lock().unwrap();
         let records = StoreTransaction { connection: &transaction, cipher: &store.inner.cipher, now: 1_000 };
@@ -218,7 +218,7 @@ fn what_is_not_there_is_not_made() {
     assert!(matches!(fixture.look(), Err(OpenError::Database { .. })));
     assert!(!fixture.path().parent().unwrap().exists());
     // A process was stopped before it wrote anything.
-    private_files::User::of_process().folder(fixture.path().parent().unwrap()).unwrap();
+    private_files::FileOwner::of_process().folder(fixture.path().parent().unwrap()).unwrap();
     private_files::create_new(&fixture.path()).unwrap();
     let before = fixture.folder();
     let view = fixture.look().unwrap();
@@ -256,7 +256,7 @@ async fn keys_are_looked_at_where_they_are_and_not_taken_over() {
     assert!(SqliteStore::check(&fixture.path(), &keys, &(Arc::new(fixture.clock.clone()) as _)).unwrap().is_sound());
     // A record under a key that is not known has it looked for, too.
     let rotated = SqliteStore::rotated_keys(&fixture.path(), &KeyFile::new(&fixture.key_path())).unwrap();
-    let given = Arc::new(GivenKeys::new(rotated, "the test"));
+    let given = Arc::new(GivenDataKeys::new(rotated, "the test"));
     let other = SqliteStore::open_with(&fixture.path(), given, Arc::new(fixture.clock.clone())).unwrap();
     other.inner.erasure.begin_no_task();
     other.put("account", bytes("newer"), None).await.unwrap();
