@@ -32,6 +32,18 @@ pub(super) enum Kind {
     Envoy,
 }
 
+impl Kind {
+    /// The status behind this proxy, of those behind each: nginx, Caddy, Envoy.
+    pub(super) fn of(self, statuses: [u16; 3]) -> u16 {
+        let [nginx, caddy, envoy] = statuses;
+        match self {
+            Self::Nginx => nginx,
+            Self::Caddy => caddy,
+            Self::Envoy => envoy,
+        }
+    }
+}
+
 /// The page.
 pub(super) fn page() -> Page {
     Page::read("how-to/behind-your-proxy.md")

@@ -61,7 +61,7 @@ impl Answer {
 
     /// Where a redirect leads.
     pub(crate) fn location(&self) -> Url {
-        assert!((300..400).contains(&self.status), "{} is no redirect: {}", self.status, self.html());
+        assert_eq!(self.status, 303, "{} is no redirect: {}", self.status, self.html());
         Url::parse(self.header("location")).expect("a redirect leads to a URL")
     }
 

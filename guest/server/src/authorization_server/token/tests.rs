@@ -181,7 +181,8 @@ fn of_two_exchanges_at_once_none_leaves_a_session() {
             other_answered.set(other.exchange(&other_code, &[]).status().as_u16());
         });
         let status = flow.exchange(&code, &[]).status().as_u16();
-        assert_ne!((status, answered.get()), (200, 200), "before operation {at}");
+        let both = (status, answered.get());
+        assert!(matches!(both, (200, 400) | (400, 200) | (400, 400)), "before operation {at}: {both:?}");
         assert_eq!(flow.sessions(), (0, 0), "before operation {at}: {:?}", flow.audited());
     }
 }
