@@ -3,10 +3,10 @@
 //! A session belongs to one client, one person and one resource. The client gets random tokens of which only hashes are
 //! stored; the tokens of Entra ID stay in the store and never leave the server.
 //!
-//! `record` is the session as it is stored, [`lifecycle`] begins one, and ends it by `ending`, [`refresh`] continues one, `grace`
-//! keeps the last answer for a client that did not get it, [`entra_tokens`] keeps the tokens of Entra ID behind a session, [`graph`]
-//! hands those to requests to Microsoft Graph, [`claims`] remembers what the next sign-in has to bring, and `membership` is
-//! what Entra ID says of the person.
+//! `record` is the session as it is stored. [`lifecycle`] begins a session, [`refresh`] continues it, and `ending` ends it.
+//! `grace` keeps the last answer for a client that did not get it. [`entra_tokens`] keeps the tokens of Entra ID behind a
+//! session, and [`graph`] hands them to requests to Microsoft Graph. [`claims`] remembers what the next sign-in has to bring.
+//! `membership` is what Entra ID says of the person.
 
 pub mod claims;
 mod ending;

@@ -3,9 +3,9 @@
 //! The tool sees no resource of the host: requests, answers, their fields and bodies, and all streams are the keeper's. That is
 //! what it takes: a request of the host cannot be made without the token that its client sent, nothing can be added to one
 //! that the tool has made, and all parts of a composed component share the host's variables and folders. So the keeper gives
-//! the tool the request that the component admits (`bindings`), sends on what the component lets out of an answer
-//! ([`answer`], [`pipe`]), adds the tokens of the caller to requests that may go where they go ([`destinations`], [`request`]),
-//! and keeps them out of the answers ([`scrub`]). It has no variables, folders or connections for the tool.
+//! the tool the request that the component admits (`bindings`), and sends on what the component lets out of an answer
+//! ([`answer`], [`pipe`]). It adds the tokens of the caller to requests that may go where they go ([`destinations`],
+//! [`request`]), and keeps them out of the answers ([`scrub`]). It has no variables, folders or connections for the tool.
 //!
 //! Threat: the tool is malicious. It gets neither the token of a client nor those that its requests carry, and it reaches
 //! nothing but the destinations of the operator. An instance serves one request at a time, and whatever the tool holds

@@ -1,9 +1,10 @@
 //! Protects MCP servers that are not part of the component: who may send which request there, with which identity the
 //! server behind sees the caller, and which tokens a call may get.
 //!
-//! Nothing is remembered between the calls of the host: what a later call has to know is sealed in the handle. `admit` is
-//! the way of a request, `fields` what of its header goes on, `session_id` and `event_ids` what a client has in place of the ids
-//! of the server behind, `handed` whose its tasks and states are, `answered` and `judge` the way of the answer, and `tokens` what a call may ask APIs with.
+//! Nothing is remembered between the calls of the host: what a later call has to know is in the handle, which is signed.
+//! `admit` is the way of a request, and `fields` says what of its header goes on. `session_id` and `event_ids` have what a client
+//! gets in place of the ids of the server behind, and `handed` knows to which caller tasks and states belong. `answered` and
+//! `judge` are the way of the answer. `tokens` are what a call may ask APIs with.
 //!
 //! Threat: the server behind or a client is malicious, and the two may work together. The server sees no token of the client,
 //! tells of an identity only what the component says, and its session ids are of use to the caller that they were given to.

@@ -95,9 +95,9 @@ fn bare(uri: &str) -> (&str, &str) {
     (scheme, rest.strip_prefix("localhost/").filter(|_| is_here).unwrap_or(rest))
 }
 
-/// Whether a URI, or a template of URIs, is in the form that no program changes: scheme and authority in lower case, no user,
-/// no port that is the default one, no host that is an address in another form, and a path without empty or dotted segments,
-/// backslashes, letters of drives and needless escapes.
+/// Whether a URI, or a template of URIs, is in the form that no program changes. Scheme and authority are in lower case. There is
+/// no user, no port that is the default one, and no host that is an address in another form. The path has no empty or dotted
+/// segments, backslashes, letters of drives and needless escapes.
 fn is_canonical(uri: &str) -> bool {
     let Some(uri) = without_variables(uri) else { return false };
     let Some((scheme, rest)) = uri.split_once(AUTHORITY) else { return false };

@@ -1,9 +1,8 @@
 //! What people have consented to, remembered so that the same question is not asked again.
 //!
 //! A consent is for one person, one client, these scopes, this redirect URI and the tools that there were. It is never
-//! remembered for a redirect to the person's own machine: any program there can name the client and listen on a port,
-//! or claim a scheme, so nothing says that it is the same client that asks again (RFC 8252 section 8.6; MCP's
-//! "Localhost Redirect URI Risks"). For an https redirect the code goes where it went before, whichever program asks.
+//! remembered for a redirect to the person's own machine (RFC 8252 section 8.6; MCP's "Localhost Redirect URI Risks"). Any
+//! program there can name the client and listen on a port, or claim a scheme, so it may be another one that asks again. For an https redirect the code goes where it went before, whichever program asks.
 
 use std::time::Duration;
 

@@ -8,10 +8,11 @@
 //! The proxy sends no body, and only 2026-07-28 repeats the tool in a header field, which nothing here can compare with the
 //! body. So the rules that hold here are those for everything (`*`), and a configuration with others is refused.
 //!
-//! Threats: a client that reaches `/auth` itself is handed what is for the server behind (a secret of the proxy, which is
-//! compulsory where that is a token); a client names another path than it asks for (all that the proxy may have said are
-//! looked at); a preflight request, which needs no token, is answered with 204 and counts as let through (no method is
-//! special here).
+//! Threats:
+//! - A client that reaches `/auth` itself is handed what is for the server behind. So the proxy has a secret, which is
+//!   compulsory where that is a token.
+//! - A client names another path than it asks for. So all paths that the proxy may have said are looked at.
+//! - A preflight request needs no token: answered with 204, it would count as let through. So no method is special here.
 
 use base::encoding::{digest, same_secret};
 use base::policy::{Denial, EVERYTHING, Target, TargetKind};
