@@ -6,12 +6,89 @@
 //! its capabilities. The host provides bytes, secrets at rest, a browser, limits; the component takes every decision
 //! about identity.
 //!
-//! ```no_run
+//! An MCP server on standard input and output. It signs the person at this machine in, through the browser, when a tool
+//! needs it:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use entra_mcp_plugin::Plugin;
+//! use entra_mcp_plugin::clock::SystemClock;
+//! use entra_mcp_plugin::environment::Settings;
+//! use entra_mcp_plugin::random::SystemRandomness;
+//! use entra_mcp_plugin::transport::stdio::{DEFAULT_MAX_MESSAGE_BYTES, serve};
+//! use entra_mcp_plugin::user_agent::{Prompts, SystemBrowser};
+//! use tokio::io::{BufReader, stdin, stdout};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::local("organizations", "00000000-0000-0000-0000-000000000001");
+//! let browser = SystemBrowser::new(None, true, Prompts::Log);
+//! let plugin = Plugin::builder(settings).user_agent(Arc::new(browser)).build()?;
+//! let (clock, random) = (SystemClock::new(), SystemRandomness::default());
+//! let (input, output, stop) = (BufReader::new(stdin()), stdout(), std::future::pending());
+//! # // A client that sends one message and leaves.
+//! # let ping = br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+//! # let (input, (output, mut client)) = (&ping[..], tokio::io::duplex(1024));
+//! serve(Arc::new(plugin), Arc::new(clock), &random, input, output, DEFAULT_MAX_MESSAGE_BYTES, stop).await?;
+//! # let mut said = String::new();
+//! # tokio::io::AsyncReadExt::read_to_string(&mut client, &mut said).await?;
+//! # assert!(said.contains(r#""result":{}"#), "{said}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A remote MCP server behind axum, at which clients sign their users in:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use axum::Router;
+//! use axum::body::{Body, to_bytes};
+//! use axum::extract::Request;
+//! use axum::http::StatusCode;
+//! use axum::response::IntoResponse as _;
+//! use entra_mcp_plugin::Plugin;
+//! use entra_mcp_plugin::client_credential::ClientSecret;
+//! use entra_mcp_plugin::environment::Settings;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let id = "00000000-0000-0000-0000-000000000001";
+//! let settings = Settings::remote("contoso.example", id, "http://localhost:3001")?;
+//! let secret = ClientSecret::File("/run/secrets/entra-mcp".into());
+//! let plugin = Arc::new(Plugin::builder(settings).client_credential(Arc::new(secret)).build()?);
+//! let component = move |request: Request| async move {
+//!     let (head, body) = request.into_parts();
+//!     match to_bytes(body, 4 * 1024 * 1024).await {
+//!         Ok(body) => plugin.handle_http(Request::from_parts(head, body)).await.map(Body::new),
+//!         Err(_) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+//!     }
+//! };
+//! let router = Router::new().fallback(component);
+//! # // A client looks for the place where it gets tokens.
+//! # let asked = axum::http::Request::get("/.well-known/oauth-protected-resource/mcp");
+//! # let asked = asked.header("host", "localhost:3001").body(Body::empty())?;
+//! # let answer = tower_service::Service::call(&mut router.clone(), asked).await?;
+//! # assert_eq!(answer.status(), StatusCode::OK);
+//! # if false {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3001").await?;
+//! axum::serve(listener, router).await?;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A judge of access tokens:
+//!
+//! ```
 //! use entra_mcp_plugin::environment::Settings;
 //! use entra_mcp_plugin::token_validator::Requirements;
 //! use entra_mcp_plugin::{Error, Plugin};
 //!
-//! # async fn judge(token: &str) -> Result<(), Error> {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Error> {
+//! # let token = "no token";
 //! let id = "00000000-0000-0000-0000-000000000001";
 //! let plugin = Plugin::builder(Settings::validator("contoso.example", id, id)).build()?;
 //! match plugin.validate_token(token, &Requirements::default()).await {
@@ -19,6 +96,8 @@
 //!     Err(Error::Token(refused)) => println!("{} (HTTP status {})", refused.code, refused.status()),
 //!     Err(error) => return Err(error),
 //! }
+//! # let refused = plugin.validate_token(token, &Requirements::default()).await;
+//! # assert!(matches!(refused, Err(Error::Token(refused)) if refused.status() == 401));
 //! # Ok(())
 //! # }
 //! ```
