@@ -157,7 +157,7 @@ async def main():
     if "OPENER" in os.environ:
         provider = OAuthClientProvider(URL, metadata, storage, redirect, callback)
     transport = Noting()
-    http = httpx2.AsyncClient(transport=transport, auth=provider, timeout=60)
+    http = httpx2.AsyncClient(transport=transport, auth=provider, timeout=None)
     callbacks = {"sampling_callback": sample, "elicitation_callback": elicit, "list_roots_callback": list_roots}
     mode = {"mode": era} if (era := os.environ.get("ERA")) else {}
     async with Client(streamable_http_client(URL, http_client=http), **callbacks, **mode) as client:

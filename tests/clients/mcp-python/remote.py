@@ -138,7 +138,7 @@ async def main():
     provider = OAuthClientProvider(url, metadata, storage, redirect, callback, client_metadata_url=document)
 
     def http_client(headers=None, timeout=None, auth=None):
-        return httpx2.AsyncClient(transport=Noting(), auth=provider, headers=headers, timeout=timeout or 30)
+        return httpx2.AsyncClient(transport=Noting(), auth=provider, headers=headers, timeout=timeout)
 
     def transport():
         if os.environ["TRANSPORT"] == "sse":

@@ -56,7 +56,7 @@ class Browser:
         leads away from the emulator."""
         home = url.split("/")[2]
         for _ in range(30):
-            response = self.session.request(method, url, data=data, allow_redirects=False, timeout=30)
+            response = self.session.request(method, url, data=data, allow_redirects=False, timeout=None)
             if response.is_redirect:
                 url, method, data = urljoin(url, response.headers["location"]), "GET", None
                 if stay and url.split("/")[2] != home:

@@ -37,13 +37,13 @@ MCP = [f"api://{CONFIDENTIAL}/Mcp.Access"]
 
 
 def control(method, path, body=None):
-    response = requests.request(method, EMULATOR["control"] + path, json=body, timeout=30)
+    response = requests.request(method, EMULATOR["control"] + path, json=body, timeout=None)
     response.raise_for_status()
     return response.json()
 
 
 def me(token):
-    return requests.get(f"{EMULATOR['graph']}/v1.0/me", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    return requests.get(f"{EMULATOR['graph']}/v1.0/me", headers={"Authorization": f"Bearer {token}"}, timeout=None)
 
 
 def public(client_id=PUBLIC, authority=AUTHORITY, **more):
@@ -63,7 +63,7 @@ def interactive(app, username=ALICE, scopes=GRAPH, **more):
         import webbrowser
 
         webbrowser._tryorder = None  # it reads BROWSER once per process
-        return app.acquire_token_interactive(scopes, timeout=60, **more)
+        return app.acquire_token_interactive(scopes, timeout=None, **more)
 
 
 def by_code_flow(app, username=ALICE, scopes=GRAPH, **more):

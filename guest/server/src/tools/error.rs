@@ -7,6 +7,7 @@ use caller::NoToken;
 use caller::local::SignInError;
 use entra::AcquireError;
 use entra::graph::GraphError;
+use entra::oauth::OAuthError;
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
 use world::{StoreError, Unrecorded};
 
@@ -132,6 +133,8 @@ impl ToolError {
             Self::SignIn(error) => error.public(),
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
             Self::Store(_) => "The server cannot reach its store now. Try again later.".to_owned(),
+            // The wait is known, and tells nothing of the server.
+            Self::Graph(GraphError::NoToken(AcquireError::Unavailable(error @ OAuthError::Throttled(_)))) => error.public(),
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }

@@ -42,6 +42,7 @@ async fn a_process_ends_with_its_children() {
 #[tokio::test]
 #[ignore = "another test runs it as a program"]
 async fn starts_a_process_and_waits() {
+    assert!(std::env::args().any(|argument| argument == "--exact"), "a part of another test, which starts it");
     let script = "trap '' HUP TERM; read -r line; echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":'$$'}'; while :; do /bin/sleep 1; done";
     let fixture =
         Fixture::with(|settings| settings.command = ["/bin/sh", "-c", script].map(str::to_owned).into(), None);
