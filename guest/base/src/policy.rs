@@ -91,7 +91,7 @@ pub struct Terms {
     pub tool: &'static str,
     /// Whether guests of a tenant may call it. No rule and no role changes that.
     pub guests: bool,
-    /// Who may call it, unless the settings have rules.
+    /// Which callers may call it, unless the settings have rules.
     pub rule: fn() -> Rule,
 }
 

@@ -1,4 +1,4 @@
-//! Protects MCP servers that are not part of the component: who may send which request there, with which identity the
+//! Protects MCP servers that are not part of the component: which caller may send which request there, with which identity the
 //! server behind sees the caller, and which tokens a call may get.
 //!
 //! Nothing is remembered between the calls of the host: what a later call has to know is in the handle, which is signed.

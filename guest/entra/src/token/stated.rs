@@ -12,7 +12,7 @@ use super::compact::MAX_TOKEN_BYTES;
 /// Microsoft Graph, as tokens of version 2 name it.
 const GRAPH_APPLICATION: &str = "00000003-0000-0000-c000-000000000000";
 
-/// For whom an access token has to be.
+/// The application, account and resource that an access token has to be for.
 pub struct Expected<'a> {
     /// The application that it was requested for.
     pub client_id: &'a str,

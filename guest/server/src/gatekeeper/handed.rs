@@ -1,7 +1,7 @@
 //! What a server behind hands out to one caller and takes back by name: ids of tasks, and states of requests.
 //!
 //! Threat: another caller learns such a name, from a log or a shared conversation, and goes on with what is not its own.
-//! Servers behind know no callers, so they cannot tell. So it is remembered for whom a name was, when the answer passes that
+//! Servers behind know no callers, so they cannot tell. So it is remembered which caller a name was for, when the answer passes that
 //! says it, and to any other caller it is unknown. A name that was not seen to be handed out is of no caller.
 //!
 //! A task outlives a sign-in, so it is of the person with the client, and not of a session.

@@ -39,7 +39,7 @@ struct Server {
 }
 
 /// A person's session, under the token `token`.
-struct Someone<'a> {
+struct TestSession<'a> {
     token: &'a str,
     object: &'a str,
     client: &'a str,
@@ -48,7 +48,7 @@ struct Someone<'a> {
     expires_in: u64,
 }
 
-const ALICE: Someone<'static> = Someone {
+const ALICE: TestSession<'static> = TestSession {
     token: "alice",
     object: "alice-object",
     client: "client-1",
@@ -71,15 +71,15 @@ impl Server {
         server
     }
 
-    fn sign_in(&self, someone: &Someone<'_>) {
+    fn sign_in(&self, signed_in: &TestSession<'_>) {
         let session = json!({
-            "object": someone.object,
-            "client": someone.client,
-            "resource": format!("{PUBLIC_URL}{}", someone.resource),
-            "scopes": someone.scopes,
-            "expires_at": self.env.entra.clock.now() + someone.expires_in,
+            "object": signed_in.object,
+            "client": signed_in.client,
+            "resource": format!("{PUBLIC_URL}{}", signed_in.resource),
+            "scopes": signed_in.scopes,
+            "expires_at": self.env.entra.clock.now() + signed_in.expires_in,
         });
-        let key = format!("test-session/{}", someone.token);
+        let key = format!("test-session/{}", signed_in.token);
         self.world.put(&key, session.to_string().as_bytes(), None).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! For whom a process runs.
+//! The caller that a process runs for.
 
 use entra_mcp_plugin::gatekeeper::Caller;
 

@@ -1,4 +1,4 @@
-//! Which processes there are: how many, of whom, and which one gives way.
+//! The processes of one server: how many, of which callers, and which one gives way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

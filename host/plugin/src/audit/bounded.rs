@@ -323,7 +323,7 @@ fn merged(older: &AuditRecord, mut newer: AuditRecord) -> AuditRecord {
     newer
 }
 
-/// The operation that bounds an event, and by whom; none for an event of a caller that costs a sign-in or a token, and for
+/// The operation that bounds an event, and its subject; none for an event of a caller that costs a sign-in or a token, and for
 /// what a stranger has achieved: registrations and consents have rates of their own.
 fn bound_of(event: &Event) -> Option<(&'static str, String)> {
     let is_registration = event.name == "client.registered" && event.outcome == Outcome::Success;

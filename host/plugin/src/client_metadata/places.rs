@@ -23,13 +23,13 @@ const MAX_OF_CLIENT: usize = 2;
 /// Fetches that any network causes at the same time, however large it is: a quarter is left for the others.
 const MAX_OF_NETWORK: usize = 12;
 
-/// Who has places.
+/// The places that are taken.
 pub(super) struct FetchPlaces {
     total: usize,
     taken: Arc<Mutex<HashMap<Sharer, usize>>>,
 }
 
-/// By whom places are counted.
+/// What places are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Sharer {
     All,

@@ -1,4 +1,4 @@
-//! What is known about one call of a tool component: for whom its requests are, and what became of them.
+//! What is known about one call of a tool component: which caller its requests are for, and what became of them.
 //!
 //! It belongs to the store of the call. When the call ends, it ends, and nothing is sent in its name any more.
 

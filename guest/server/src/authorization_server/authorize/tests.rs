@@ -98,7 +98,7 @@ fn no_person_is_sent_to_a_stranger_without_being_asked() {
     );
 }
 
-/// A hidden frame shows no page to anybody.
+/// A hidden frame shows no page to a person.
 #[test]
 fn a_client_that_wants_no_page_is_told_by_redirect() {
     let flow = Flow::new();

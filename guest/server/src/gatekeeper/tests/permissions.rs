@@ -1,4 +1,4 @@
-//! Who may use what of a server behind: every kind is denied, and no rule is gone round.
+//! Which callers may use what of a server behind: every kind is denied, and no rule is gone round.
 
 use super::*;
 

@@ -113,7 +113,7 @@ fn a_message_is_for_the_one_server_whose_tools_the_component_speaks_for() {
         (vec![behind("mail", ServerKind::Tools), behind("files", ServerKind::Tools)], false),
     ] {
         crate::testing::change(&mut server.env, |settings| settings.servers = servers);
-        server.sign_in(&super::Someone { resource: "/mail/mcp", ..ALICE });
+        server.sign_in(&super::TestSession { resource: "/mail/mcp", ..ALICE });
         let answer = ask(&server, "Bearer alice", &ping()).unwrap();
         assert_eq!(answer["result"] == json!({}), admitted, "{answer}");
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use world::testing::{self, World, run};
 
 use super::super::authorized::{MessageOrigin, handle_with};
-use super::{ALICE, Server, Someone, authenticate, header, json_of, post};
+use super::{ALICE, Server, TestSession, authenticate, header, json_of, post};
 use crate::mcp::{self, RepeatedField, RepeatedFields, Peer, Reply};
 use crate::message::Request;
 use crate::testing::{ServerWorlds as _, TestCaller};
@@ -15,8 +15,8 @@ use crate::testing::{ServerWorlds as _, TestCaller};
 const BOUND: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 
-const ALICE_ELSEWHERE: Someone<'static> = Someone { token: "alice-2", client: "client-2", ..ALICE };
-const BOB: Someone<'static> = Someone { token: "bob", object: "bob-object", ..ALICE };
+const ALICE_ELSEWHERE: TestSession<'static> = TestSession { token: "alice-2", client: "client-2", ..ALICE };
+const BOB: TestSession<'static> = TestSession { token: "bob", object: "bob-object", ..ALICE };
 
 fn server() -> Server {
     let server = Server::with_alice();

@@ -67,7 +67,7 @@ fn the_operator_is_told_when_a_token_is_refused_because_the_clock_is_wrong() {
 #[test]
 fn a_session_that_is_named_like_a_signed_token_is_not_looked_up() {
     let (server, _authority) = server(TokenMode::Both);
-    server.sign_in(&super::Someone { token: "a.b.c", ..ALICE });
+    server.sign_in(&super::TestSession { token: "a.b.c", ..ALICE });
     assert_eq!(server.send(ping("/mcp").by("a.b.c")).status(), 401);
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use world::HttpError;
 use world::testing::{CLIENT, START};
 
-use super::{ALICE, Server, Someone, get, header, json_of, post};
+use super::{ALICE, Server, TestSession, get, header, json_of, post};
 use crate::message::Request;
 use crate::testing::{ServerWorlds as _, change, configure};
 
@@ -65,7 +65,7 @@ impl Server {
 #[test]
 fn too_many_bad_tokens_from_an_address_are_told_to_wait_and_recorded_as_one() {
     let (server, _authority) = server();
-    server.sign_in(&Someone { token: "narrow", scopes: &[], ..ALICE });
+    server.sign_in(&TestSession { token: "narrow", scopes: &[], ..ALICE });
     assert_eq!(server.status(STRANGER, ping().by("unknown")), 401);
     assert_eq!(server.status(STRANGER, ping().by("narrow")), 403);
     assert_eq!(server.status(STRANGER, ping().by("a.b.c")), 401);
@@ -154,7 +154,7 @@ fn a_request_without_a_token_is_told_where_to_get_one_however_often_and_however_
 #[test]
 fn a_token_that_was_good_and_has_expired_is_told_so_however_many_bad_ones_came() {
     let (server, _authority) = server();
-    server.sign_in(&Someone { token: "expired", expires_in: 0, ..ALICE });
+    server.sign_in(&TestSession { token: "expired", expires_in: 0, ..ALICE });
     let old = with(user_claims(), json!({ "scp": "access_as_user", "iat": START - 9000, "nbf": START - 9000 }));
     let old = sign(&jwt_header("RS256", "rsa"), &with(old, json!({ "exp": START - 5400 })), &TestKey::named("rsa"));
     server.exhaust(STRANGER);

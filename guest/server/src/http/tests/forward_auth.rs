@@ -31,7 +31,7 @@ fn proxied(identity: ServerIdentity) -> Server {
         http.forward_auth =
             Some(ForwardAuthSettings { server: "crm".to_owned(), secret_hash: Some(digest(SECRET.as_bytes())) });
     });
-    server.sign_in(&Someone { resource: "/crm/mcp", ..ALICE });
+    server.sign_in(&TestSession { resource: "/crm/mcp", ..ALICE });
     server
 }
 
@@ -80,7 +80,7 @@ fn a_caller_is_let_through_and_others_get_the_challenge_of_the_server_behind() {
 #[test]
 fn a_token_for_another_server_is_not_let_through() {
     let server = proxied(ServerIdentity::None);
-    server.sign_in(&Someone { token: "of-mcp", resource: "/mcp", ..ALICE });
+    server.sign_in(&TestSession { token: "of-mcp", resource: "/mcp", ..ALICE });
     assert_eq!(status(&server, ask().by("of-mcp")), 401);
 }
 
@@ -255,7 +255,7 @@ fn the_original_path_may_have_the_prefix_of_the_public_url() {
     let mut server = proxied(ServerIdentity::None);
     configure(&mut server.env, |http| http.public_url = "https://mcp.example.com/entra".to_owned());
     let resource = "/entra/crm/mcp";
-    server.sign_in(&Someone { resource, ..ALICE });
+    server.sign_in(&TestSession { resource, ..ALICE });
     for (path, expected) in
         [("/entra/crm/mcp", 200), ("/crm/mcp", 200), ("/other/crm/mcp", 403), ("/entracrm/mcp", 403)]
     {

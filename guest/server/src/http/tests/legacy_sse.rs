@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use world::testing::{forever, run};
 
-use super::{ALICE, Server, Someone, get, header, json_of, post};
+use super::{ALICE, Server, TestSession, get, header, json_of, post};
 use crate::message::{BodyStream, HttpResponse, Request};
 use crate::testing::configure;
 
@@ -18,7 +18,7 @@ struct Open {
     endpoint: String,
 }
 
-const ALICE_SSE: Someone<'static> = Someone { resource: "/sse", ..ALICE };
+const ALICE_SSE: TestSession<'static> = TestSession { resource: "/sse", ..ALICE };
 
 fn server() -> Server {
     let server = Server::new();
@@ -112,7 +112,7 @@ fn two_streams_of_one_client_are_two_connections() {
 #[test]
 fn a_stream_and_a_message_need_a_token_for_this_resource() {
     let server = server();
-    server.sign_in(&Someone { token: "for-mcp", ..ALICE });
+    server.sign_in(&TestSession { token: "for-mcp", ..ALICE });
     let open = server.open("alice");
     for request in [get("/sse"), get("/sse").by("for-mcp"), post(&open.endpoint, &ping(1)), get("/sse").by("unknown")] {
         let response = server.send(request);
@@ -128,8 +128,8 @@ fn a_stream_and_a_message_need_a_token_for_this_resource() {
 #[test]
 fn a_stream_of_another_caller_counts_as_absent() {
     let server = server();
-    server.sign_in(&Someone { token: "bob", object: "bob-object", ..ALICE_SSE });
-    server.sign_in(&Someone { token: "alice-elsewhere", client: "client-2", ..ALICE_SSE });
+    server.sign_in(&TestSession { token: "bob", object: "bob-object", ..ALICE_SSE });
+    server.sign_in(&TestSession { token: "alice-elsewhere", client: "client-2", ..ALICE_SSE });
     let mut open = server.open("alice");
     for token in ["bob", "alice-elsewhere"] {
         assert_eq!(server.tell(&open, token, &ping(1)), 404);
@@ -181,7 +181,7 @@ fn a_stream_ends_with_its_session() {
 #[test]
 fn a_stream_ends_when_its_access_token_expires() {
     let server = server();
-    server.sign_in(&Someone { expires_in: 20, ..ALICE_SSE });
+    server.sign_in(&TestSession { expires_in: 20, ..ALICE_SSE });
     let mut open = server.open("alice");
     assert_eq!(server.next(&mut open).as_deref(), Some(": keep-alive\n\n"));
     assert_eq!(server.next(&mut open), None);
@@ -230,9 +230,9 @@ fn unread_answers_are_bounded() {
 #[test]
 fn the_streams_of_one_user_are_bounded_whatever_the_clients() {
     let server = server();
-    server.sign_in(&Someone { token: "bob", object: "bob-object", ..ALICE_SSE });
+    server.sign_in(&TestSession { token: "bob", object: "bob-object", ..ALICE_SSE });
     for (token, client) in [("a", "client-2"), ("b", "client-3"), ("c", "client-4")] {
-        server.sign_in(&Someone { token, client, ..ALICE_SSE });
+        server.sign_in(&TestSession { token, client, ..ALICE_SSE });
     }
     let mut open: Vec<Open> = ["alice", "a", "b", "c"].repeat(4).into_iter().map(|token| server.open(token)).collect();
     assert_eq!(server.send(get("/sse").by("c")).status(), 429);

@@ -5,7 +5,7 @@ use http::Response;
 use serde_json::{Value, json};
 use world::Channel;
 
-use super::{ALICE, Server, Someone, header, json_of, post};
+use super::{ALICE, Server, TestSession, header, json_of, post};
 use crate::message::Request;
 
 const MODERN: &str = "2026-07-28";
@@ -101,8 +101,8 @@ fn what_names_the_server_in_results_is_what_initialize_says() {
 #[test]
 fn two_users_never_see_each_others_profile_and_two_clients_of_one_share_it() {
     let server = Server::with_alice();
-    server.sign_in(&Someone { token: "bob", object: "bob-object", ..ALICE });
-    server.sign_in(&Someone { token: "alice-elsewhere", client: "client-2", ..ALICE });
+    server.sign_in(&TestSession { token: "bob", object: "bob-object", ..ALICE });
+    server.sign_in(&TestSession { token: "alice-elsewhere", client: "client-2", ..ALICE });
     server.remember_profile(ALICE.object, "Alice");
     server.remember_profile("bob-object", "Bob");
     let name = |token: &str| {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ALICE, Server, Someone, header, json_of, post};
+use super::{ALICE, Server, TestSession, header, json_of, post};
 use crate::message::Request;
 
 fn ping(target: &str) -> Request {
@@ -75,9 +75,9 @@ fn a_token_in_the_query_or_in_a_form_is_refused_even_if_it_is_good() {
 #[test]
 fn a_token_that_is_not_good_is_an_invalid_token() {
     let server = Server::with_alice();
-    server.sign_in(&Someone { token: "expired", expires_in: 0, ..ALICE });
-    server.sign_in(&Someone { token: "for-sse", resource: "/sse", ..ALICE });
-    server.sign_in(&Someone { token: "for-others", resource: ".evil.example/mcp", ..ALICE });
+    server.sign_in(&TestSession { token: "expired", expires_in: 0, ..ALICE });
+    server.sign_in(&TestSession { token: "for-sse", resource: "/sse", ..ALICE });
+    server.sign_in(&TestSession { token: "for-others", resource: ".evil.example/mcp", ..ALICE });
     for token in ["unknown", "expired", "for-sse", "for-others", &"a".repeat(2000)] {
         let response = server.send(ping("/mcp").by(token));
         assert_eq!(response.status(), 401, "{token}");
@@ -91,7 +91,7 @@ fn a_token_that_is_not_good_is_an_invalid_token() {
 #[test]
 fn a_token_for_the_whole_server_is_good_for_each_of_its_resources() {
     let server = Server::new();
-    server.sign_in(&Someone { resource: "", ..ALICE });
+    server.sign_in(&TestSession { resource: "", ..ALICE });
     assert_eq!(server.send(ping("/mcp").by("alice")).status(), 200);
     let message = ping("/message?sessionId=x").by("alice");
     assert_eq!(server.send(message).status(), 404, "admitted, but there is no such stream");
@@ -101,7 +101,7 @@ fn a_token_for_the_whole_server_is_good_for_each_of_its_resources() {
 fn a_token_without_the_scope_is_told_which_it_needs() {
     let server = Server::new();
     for scopes in [&[][..], &["user.read"], &["User.Read.All"]] {
-        server.sign_in(&Someone { scopes, ..ALICE });
+        server.sign_in(&TestSession { scopes, ..ALICE });
         let response = server.send(ping("/mcp").by("alice"));
         assert_eq!(response.status(), 403);
         let challenge = header(&response, "www-authenticate");

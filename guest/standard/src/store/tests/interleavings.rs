@@ -27,7 +27,7 @@ enum Op {
     Take,
     Swap(Option<&'static str>, &'static str),
     Delete,
-    /// What a later write of another record does: nothing that anybody may notice.
+    /// What a later write of another record does: nothing that another call may notice.
     Sweep,
 }
 

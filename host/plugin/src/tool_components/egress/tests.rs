@@ -1,4 +1,4 @@
-//! Tests of `egress.rs`: what leaves for whom, and what a tool sees of the answer.
+//! Tests of `egress.rs`: what leaves for which caller, and what a tool sees of the answer.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -55,7 +55,7 @@ impl Outbound for Api {
     }
 }
 
-/// Tokens that tell for whom, for what and after which refusal they are, and refusals.
+/// Tokens that tell their caller, their permissions and the refusal before them; and refusals.
 #[derive(Default)]
 struct Tokens {
     refused: Mutex<VecDeque<Option<DelegationError>>>,

@@ -9,7 +9,7 @@ use crate::secret_store::sqlite::erasure::PAUSE;
 const PIECE: usize = 12;
 
 impl Fixture {
-    /// The sealed values that are in the database now, as anybody with the files has them.
+    /// The sealed values that are in the database now, as an attacker with the files has them.
     fn sealed(&self) -> Vec<Vec<u8>> {
         let raw = self.raw();
         let mut statement = raw.prepare("SELECT sealed FROM record").unwrap();
