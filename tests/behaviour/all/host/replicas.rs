@@ -120,8 +120,11 @@ impl Replicas {
         address.parse().unwrap()
     }
 
-    /// Lets requests go through a proxy, which knows the processes.
+    /// Lets requests go through a proxy, which knows the processes. Each has a connection of its own: a proxy that reads its
+    /// configuration again closes those that wait, and a request may be on its way then.
     pub(crate) fn through(&mut self, proxy: Option<std::net::SocketAddr>) {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        self.client = client.pool_max_idle_per_host(0).build().unwrap();
         self.proxy = proxy.map(|address| address.to_string());
     }
 
