@@ -86,7 +86,7 @@ impl Balancer {
         let log = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
         let last = |list: &str| list.rsplit(", ").next().unwrap_or_default().to_owned();
         let read = |line: &str| {
-            let [server, answered, status] = line.split('|').collect::<Vec<_>>().try_into().ok()?;
+            let [server, answered, status]: [&str; 3] = line.split('|').collect::<Vec<_>>().try_into().ok()?;
             Some(Passed { server: last(server), answered: last(answered), status: status.parse().ok()? })
         };
         log.lines().map(|line| read(line).unwrap_or_else(|| panic!("nginx has noted {line:?}"))).collect()
@@ -201,8 +201,8 @@ impl Begun {
 
 /// How often the emulator was sent each value of this parameter, if more than once.
 fn sent_again(control: &Control, name: &str) -> BTreeMap<String, u32> {
-    let requests = control.requests(Endpoint::Token);
-    assert_eq!(requests.len() as u64, control.request_count(Endpoint::Token), "the emulator has kept every request");
+    let (count, requests) = (control.request_count(Endpoint::Token), control.requests(Endpoint::Token));
+    assert!(requests.len() as u64 >= count, "the emulator has kept {} of {count} requests", requests.len());
     let mut sent = BTreeMap::new();
     for value in requests.iter().filter_map(|request| request.form(name)) {
         *sent.entry(value.to_owned()).or_insert(0) += 1;

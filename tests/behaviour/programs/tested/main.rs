@@ -16,7 +16,7 @@ use entra_mcp_plugin::secret_store::{SecretBytes, SecretStore, StoreError};
 /// Names the file.
 const SWITCH: &str = "ENTRA_MCP_TESTED_PANICS_IF";
 
-/// A record with tokens has this member, in every release until now.
+/// A record with tokens has this member.
 const TOKENS: &[u8] = b"\"refresh_token\"";
 
 fn main() -> ExitCode {
