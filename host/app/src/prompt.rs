@@ -64,6 +64,31 @@ mod tests {
         assert_eq!(link("Signed in."), None);
     }
 
+    /// Width and height of a module in the picture that the reader is given.
+    const PIXELS: usize = 4;
+
+    #[test]
+    fn a_code_reads_as_its_link() {
+        let longest = format!("https://login.microsoftonline.com/{}", "x".repeat(MAX_LINK_BYTES - 34));
+        assert_eq!(longest.len(), MAX_LINK_BYTES);
+        for link in ["https://login.microsoftonline.com/device", &longest] {
+            let code = qr_code(link).unwrap();
+            let lines: Vec<Vec<char>> = code
+                .lines()
+                .map(|line| {
+                    line.strip_prefix(LIGHT_ON_DARK).unwrap().strip_suffix(AS_BEFORE).unwrap().chars().collect()
+                })
+                .collect();
+            // What is drawn is light.
+            let is_light = |x: usize, y: usize| matches!((lines[y / 2][x], y % 2), ('█', _) | ('▀', 0) | ('▄', 1));
+            let (width, height) = (lines[0].len() * PIXELS, lines.len() * 2 * PIXELS);
+            let is_dark = |x: usize, y: usize| !is_light(x / PIXELS, y / PIXELS);
+            let mut picture = rqrr::PreparedImage::prepare_from_bitmap(width, height, is_dark);
+            let read: Vec<String> = picture.detect_grids().iter().map(|grid| grid.decode().unwrap().1).collect();
+            assert_eq!(read, [link]);
+        }
+    }
+
     #[test]
     fn a_code_is_a_square_with_its_quiet_zone_in_half_blocks() {
         let code = qr_code("https://login.microsoftonline.com/device").unwrap();

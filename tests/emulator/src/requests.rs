@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::http::{Incoming, Reply};
 
 /// Requests kept for each endpoint; enough for any one test. What a test wants to know about more of them it watches for.
-const KEPT: usize = 200;
+const KEPT: usize = 2_000;
 
 /// Members of an answer that are secrets. The code that a person enters is shown to that person.
 const SECRETS: [&str; 4] = ["access_token", "device_code", "id_token", "refresh_token"];

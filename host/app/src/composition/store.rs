@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
@@ -15,6 +15,25 @@ use entra_mcp_plugin::secret_store::{
 use super::key_vault::key_vault;
 use crate::config::{StoreConfig, StoreKeyPlace, StoreLocation};
 use crate::console;
+
+/// What is put around a store.
+type Around = dyn Fn(Arc<dyn SecretStore>) -> Arc<dyn SecretStore> + Send + Sync;
+
+static AROUND: OnceLock<Box<Around>> = OnceLock::new();
+
+/// Puts something around each store that is opened from now on. The program puts nothing: the one that the tests run sees to it
+/// that reading a record fails.
+pub fn put_around(around: impl Fn(Arc<dyn SecretStore>) -> Arc<dyn SecretStore> + Send + Sync + 'static) {
+    // The first call counts.
+    let _ = AROUND.set(Box::new(around));
+}
+
+fn around(records: Arc<dyn SecretStore>) -> Arc<dyn SecretStore> {
+    match AROUND.get() {
+        Some(around) => around(records),
+        None => records,
+    }
+}
 
 /// A store that is open.
 pub struct OpenedStore {
@@ -40,10 +59,10 @@ pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedS
         }
         StoreLocation::Redis(options) => {
             let store = RedisStore::connect(options, key_source(&config.key, Path::new("")), clock).await?;
-            return Ok(OpenedStore { records: Arc::new(store.clone()), shared: Some(store) });
+            return Ok(OpenedStore { records: around(Arc::new(store.clone())), shared: Some(store) });
         }
     };
-    Ok(OpenedStore { records, shared: None })
+    Ok(OpenedStore { records: around(records), shared: None })
 }
 
 /// A store as it is.

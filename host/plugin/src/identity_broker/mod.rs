@@ -53,6 +53,17 @@ pub trait IdentityBroker: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoIdentityBroker;
 
+/// What is said of the broker of a system that this release does not ask; `system` as [`std::env::consts::OS`] names it.
+#[cfg(any(test, all(feature = "identity-broker", not(target_os = "linux"))))]
+fn not_in_this_release(system: &str) -> BrokerError {
+    let broker = match system {
+        "windows" => "the broker of Windows (WAM)",
+        "macos" => "the broker of macOS (Company Portal)",
+        _ => "a broker of this system",
+    };
+    BrokerError::Absent(format!("{broker} is not in this release"))
+}
+
 fn none<T>() -> Result<T, BrokerError> {
     Err(BrokerError::Absent("this program asks no broker".to_owned()))
 }
@@ -227,6 +238,18 @@ mod tests {
         assert!(matches!(answer, wit::BrokerAnswer::Failed(BrokerError::Absent(_))), "{answer:?}");
         let answer = request.wait(Duration::from_secs(1), &clock).await;
         assert!(matches!(answer, wit::BrokerAnswer::Failed(BrokerError::Unavailable(_))), "{answer:?}");
+    }
+
+    #[test]
+    fn the_broker_of_a_system_that_is_not_asked_is_named() {
+        for (system, expected) in [
+            ("windows", "the broker of Windows (WAM) is not in this release"),
+            ("macos", "the broker of macOS (Company Portal) is not in this release"),
+            ("freebsd", "a broker of this system is not in this release"),
+        ] {
+            let BrokerError::Absent(said) = not_in_this_release(system) else { panic!("{system}") };
+            assert_eq!(said, expected);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use async_trait::async_trait;
 
+#[cfg(not(target_os = "linux"))]
+use super::not_in_this_release;
 use super::{BrokerAccount, BrokerError, BrokerRequest, BrokerTokens, IdentityBroker};
 
 #[cfg(target_os = "linux")]
@@ -32,29 +34,17 @@ impl IdentityBroker for SystemBroker {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn not_in_this_release<T>() -> Result<T, BrokerError> {
-    let broker = if cfg!(windows) {
-        "the broker of Windows (WAM)"
-    } else if cfg!(target_os = "macos") {
-        "the broker of macOS (Company Portal)"
-    } else {
-        "a broker of this system"
-    };
-    Err(BrokerError::Absent(format!("{broker} is not in this release")))
-}
-
-#[cfg(not(target_os = "linux"))]
 #[async_trait]
 impl IdentityBroker for SystemBroker {
     async fn accounts(&self, _: &str, _: &str) -> Result<Vec<BrokerAccount>, BrokerError> {
-        not_in_this_release()
+        Err(not_in_this_release(std::env::consts::OS))
     }
 
     async fn acquire_silently(&self, _: BrokerRequest) -> Result<BrokerTokens, BrokerError> {
-        not_in_this_release()
+        Err(not_in_this_release(std::env::consts::OS))
     }
 
     async fn ask_person(&self, _: BrokerRequest) -> Result<BrokerTokens, BrokerError> {
-        not_in_this_release()
+        Err(not_in_this_release(std::env::consts::OS))
     }
 }

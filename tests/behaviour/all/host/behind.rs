@@ -101,7 +101,7 @@ async fn the_line_of_a_start_lists_the_servers_and_the_log_says_which_are_open()
 }
 
 /// An MCP server: it calls back nothing, and answers every request with the name of a file beside it.
-const SCRIPT: &str = r#"
+pub(super) const SCRIPT: &str = r#"
 while read -r line; do
     case $line in *'"id":'*) ;; *) continue ;; esac
     id=${line#*'"id":'}

@@ -18,6 +18,8 @@ mod pressure;
 pub(crate) mod records;
 pub(crate) mod replicas;
 pub(crate) mod serve;
+#[cfg(target_os = "linux")]
+mod set_back;
 pub(crate) mod stdio;
 mod strangers;
 mod telemetry;

@@ -120,8 +120,19 @@ impl Replicas {
         address.parse().unwrap()
     }
 
-    /// Lets requests go through a proxy, which knows the processes.
+    /// Runs another command on the same store, such as `store check`.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = process::command(env!("CARGO_BIN_EXE_entra-mcp-tested"));
+        command.args(arguments).args(["--store", &self.start.store]).env_clear().env("HOME", self.folder.path());
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+        command.output().await.unwrap()
+    }
+
+    /// Lets requests go through a proxy, which knows the processes. Each has a connection of its own: a proxy that reads its
+    /// configuration again closes those that wait, and a request may be on its way then.
     pub(crate) fn through(&mut self, proxy: Option<std::net::SocketAddr>) {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        self.client = client.pool_max_idle_per_host(0).build().unwrap();
         self.proxy = proxy.map(|address| address.to_string());
     }
 

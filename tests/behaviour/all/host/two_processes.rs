@@ -1,9 +1,13 @@
 //! Two processes of `serve` on one store file: any of them can do any step.
 
-use super::replicas::{Replicas, sign_in};
-use crate::support::remote::{ALICE, BOB, PUBLIC_URL, REDIRECT, Tokens, call_request};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
 use http::Request;
-use serde_json::json;
+use serde_json::{Value, json};
+
+use super::replicas::{Replicas, sign_in};
+use crate::support::patience::until;
+use crate::support::remote::{ALICE, BOB, PUBLIC_URL, REDIRECT, Tokens, call_request};
 
 /// Longer than any test.
 const AN_HOUR: i64 = 3_600;
@@ -126,4 +130,43 @@ async fn a_process_that_ends_leaves_no_journal_of_what_was_revoked() {
     assert_eq!(fleet.terminate(0).await, Some(0));
     assert_eq!(fleet.journal_bytes(), 0);
     assert_eq!(fleet.send_to(1, call_request(&tokens.access)).await.status, 401);
+}
+
+/// What one process seals with a new key, the other one opens, while both are at work.
+#[tokio::test]
+async fn while_the_data_key_is_replaced_again_and_again_no_request_fails() {
+    let fleet = Replicas::start(2, AN_HOUR, "warn", &["--rate-limit", "off"]).await;
+    let (done, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
+    let work = async |username: &str| {
+        let mut tokens = fleet.session(username).await;
+        let mut last = false;
+        while !last {
+            last = done.load(Ordering::SeqCst);
+            for _ in 0..2 {
+                let answer = fleet.send(call_request(&tokens.access)).await;
+                assert_eq!(answer.status, 200, "{}\n{}", answer.html(), fleet.log());
+            }
+            let answer = fleet.refresh(&tokens).await;
+            assert_eq!(answer.status, 200, "{}\n{}", answer.html(), fleet.log());
+            tokens = Tokens::of(&tokens.client_id, &answer);
+            rounds.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let rotate = async {
+        for _ in 0..4 {
+            let next = rounds.load(Ordering::SeqCst) + 6;
+            until(|| rounds.load(Ordering::SeqCst) >= next).await.expect("both processes work");
+            let output = fleet.run(&["store", "rotate-key"]).await;
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            // Every step of a sign-in works at once.
+            fleet.session(BOB).await;
+        }
+        done.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(work(ALICE), work(BOB), work(ALICE), rotate);
+
+    let output = fleet.run(&["store", "check", "--json"]).await;
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found[0]["sound"], true, "{found}");
+    assert!(found[0]["newest_key"].as_u64().unwrap() > 0, "{found}");
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use entra_mcp_emulator::Endpoint;
+use entra_mcp_plugin::clock::ManualClock;
+use entra_mcp_plugin::secret_store::{SecretStore, SqliteStore};
 use entra_mcp_plugin::token_renewal::keep_tokens_fresh;
 use serde_json::{Value, json};
 
-use crate::support::component::{Server, call_tool};
+use crate::support::component::{Server, call_tool, plugin};
 use crate::support::patience::until;
 
 /// Longer than any access token lives: with continuous access evaluation, Entra ID gives them up to 28 hours.
@@ -75,6 +77,44 @@ async fn tokens_are_renewed_in_the_background_so_that_no_call_waits() {
     });
     renewed.await.expect("the task renews it");
     fresh.abort();
+}
+
+/// As two processes of one person do it, each with the file open on its own.
+#[tokio::test]
+async fn of_two_servers_on_one_store_that_renew_in_the_background_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |clock: &ManualClock| -> Arc<dyn SecretStore> {
+        Arc::new(SqliteStore::open(&folder.path().join("secrets.db"), Arc::new(clock.clone())).unwrap())
+    };
+    let (mut server, settings) = Server::on(open, |_| {}).await;
+    let other = plugin(settings, &server.clock, &open(&server.clock), &server.desk, &server.audit);
+    server.control().change_policy(|policy| {
+        policy.access_token_shortest = 3_600;
+        policy.access_token_longest = 3_600;
+        policy.continuous_access_token = 3_600;
+    });
+    server.signed_in_call().await;
+    server.control().clear_requests();
+    let both = [Arc::clone(&server.plugin), other];
+    let fresh = both.clone().map(|plugin| {
+        let clock = server.clock.clone();
+        tokio::spawn(async move { keep_tokens_fresh(&plugin, &clock).await })
+    });
+    let flying = server.let_time_fly();
+    for round in 1..=3 {
+        // A token that a call has used is renewed, and both find at once that it is time.
+        assert_eq!(call(&server).await["isError"], false);
+        server.advance(3_600 - 200);
+        until(|| server.control().request_count(Endpoint::Token) >= round).await.expect("one of them renews it");
+        for plugin in &both {
+            plugin.renew_tokens().await.unwrap().expect("there is a person");
+        }
+        assert_eq!(server.control().request_count(Endpoint::Token), round);
+    }
+    flying.abort();
+    for task in fresh {
+        task.abort();
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,18 @@
 //! Three servers on one store behind nginx, as `docs/src/how-to/run-several-replicas.md` sets them up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use entra_mcp_emulator::{Control, Endpoint};
 use futures_util::future::join_all;
 use http::Request;
+use url::Url;
 
 use crate::host::replicas::{Replicas, exchange, refresh_request, sign_in};
 use crate::support::nginx;
 use crate::support::pages::{self, replaced};
-use crate::support::patience::eventually;
+use crate::support::patience::{eventually, until};
 use crate::support::proxy::Place;
 use crate::support::redis::Redis;
 use crate::support::remote::{ALICE, Answer, BOB, Tokens, call_request};
@@ -20,8 +23,22 @@ const AN_HOUR: i64 = 3_600;
 /// Clients that call and refresh all the time, each in a session of its own.
 const CLIENTS: usize = 6;
 
-/// Most answers of 5xx to one request because of a kill: it was under way, or nginx still got a connection.
-const MAX_FAILURES: usize = 4;
+/// How long tokens of Entra ID live. They are renewed 300 to 330 s before their end, at random, so that a part of the calls
+/// renews them from the start.
+const RENEWED_NOW_AND_THEN: i64 = 328;
+
+/// What nginx notes of a request: to which servers it was sent, what they answered, and what the client was answered.
+const LOG_FORMAT: &str = "'$upstream_addr|$upstream_status|$status'";
+
+/// A request in the log of nginx.
+#[derive(Debug)]
+struct Passed {
+    /// The server that was asked last: nginx goes on to another one when it gets no connection.
+    server: String,
+    /// What it answered, if it did.
+    answered: String,
+    status: u16,
+}
 
 /// nginx in front of the servers, with the configuration of the page.
 struct Balancer {
@@ -42,7 +59,9 @@ impl Balancer {
         let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
         let listed = servers.iter().map(|server| format!("server {server} max_fails=0;")).collect::<String>();
         let mut text = page;
+        let log = "access_log /var/log/nginx/access.log";
         for (in_the_page, here) in [
+            (&format!("{log};")[..], format!("log_format servers {LOG_FORMAT}; {log} servers;")),
             ("/run/nginx.pid", path("nginx.pid")),
             ("/var/log/nginx/", path("")),
             ("http {", format!("http {{{}", nginx::temporary_folders(place))),
@@ -58,6 +77,25 @@ impl Balancer {
             text = replaced(&text, in_the_page, &here);
         }
         text
+    }
+
+    /// The requests until now, in the order in which they ended.
+    fn passed(&self) -> Vec<Passed> {
+        let log = std::fs::read_to_string(self.place.path("access.log")).unwrap();
+        // Of the last line, nginx may have written a part.
+        let log = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+        let last = |list: &str| list.rsplit(", ").next().unwrap_or_default().to_owned();
+        let read = |line: &str| {
+            let [server, answered, status]: [&str; 3] = line.split('|').collect::<Vec<_>>().try_into().ok()?;
+            Some(Passed { server: last(server), answered: last(answered), status: status.parse().ok()? })
+        };
+        log.lines().map(|line| read(line).unwrap_or_else(|| panic!("nginx has noted {line:?}"))).collect()
+    }
+
+    /// To which servers the requests went after the first `skipped`, once nginx has noted `count` more.
+    async fn servers(&self, skipped: usize, count: usize) -> Vec<String> {
+        until(|| self.passed().len() >= skipped + count).await.expect("nginx notes every request");
+        self.passed().split_off(skipped).into_iter().map(|passed| passed.server).collect()
     }
 
     /// Sends requests to these servers from now on.
@@ -97,7 +135,7 @@ impl Clients {
     /// Sends a request, and again as long as it may have been on its way to the process that is killed: a refresh token has the
     /// same answer again.
     async fn insist(&self, request: impl Fn() -> Request<Vec<u8>>) -> Answer {
-        for _ in 0..MAX_FAILURES {
+        loop {
             let was_gone = self.is_gone.load(Ordering::SeqCst);
             let answer = self.send(request()).await;
             if answer.status < 500 || was_gone {
@@ -105,7 +143,6 @@ impl Clients {
             }
             self.failures.fetch_add(1, Ordering::SeqCst);
         }
-        panic!("one request has failed {MAX_FAILURES} times while a process was killed")
     }
 
     /// Calls and refreshes in one session until the end.
@@ -132,12 +169,56 @@ impl Clients {
     }
 }
 
+/// Sign-ins that have begun: one waits for its person to come back from Entra ID, one for its client.
+struct Begun {
+    client_id: String,
+    cookies: String,
+    callback: Url,
+    code: String,
+}
+
+impl Begun {
+    async fn by(fleet: &Replicas) -> Self {
+        let client_id = fleet.register().await;
+        let (cookies, entra) = fleet.consent(&client_id).await;
+        let code = fleet.call_back(&cookies, &sign_in(&entra, ALICE).await).await;
+        let (cookies, entra) = fleet.consent(&client_id).await;
+        let callback = sign_in(&entra, BOB).await;
+        Self { client_id, cookies, callback, code }
+    }
+
+    /// Both go on with the servers that are there now.
+    async fn end(self, fleet: &Replicas) {
+        let other = fleet.call_back(&self.cookies, &self.callback).await;
+        for code in [self.code, other] {
+            let answer = fleet.redeem(&self.client_id, &code).await;
+            assert_eq!(answer.status, 200, "a sign-in is lost: {}", answer.html());
+            let tokens = Tokens::of(&self.client_id, &answer);
+            assert_eq!(fleet.send(call_request(&tokens.access)).await.status, 200);
+        }
+    }
+}
+
+/// How often the emulator was sent each value of this parameter, if more than once.
+fn sent_again(control: &Control, name: &str) -> BTreeMap<String, u32> {
+    let (count, requests) = (control.request_count(Endpoint::Token), control.requests(Endpoint::Token));
+    assert!(requests.len() as u64 >= count, "the emulator has kept {} of {count} requests", requests.len());
+    let mut sent = BTreeMap::new();
+    for value in requests.iter().filter_map(|request| request.form(name)) {
+        *sent.entry(value.to_owned()).or_insert(0) += 1;
+    }
+    assert!(!sent.is_empty(), "no {name} was sent");
+    sent.retain(|_, times| *times > 1);
+    sent
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(all(tool = "redis-server", tool = "nginx")), ignore = "needs redis-server and nginx: use tests/run")]
 async fn a_rolling_restart_and_a_kill_cost_no_session() {
     let redis = Redis::start("redis-server").await;
     let arguments = ["--rate-limit", "off"];
-    let mut fleet = Replicas::start_on(Some(&redis.url()), 3, AN_HOUR, "warn", &arguments).await;
+    let mut fleet = Replicas::start_on(Some(&redis.url()), 3, RENEWED_NOW_AND_THEN, "warn", &arguments).await;
+    let control = fleet.emulator.control();
     let mut balancer = Balancer::start(&fleet.addresses()).await;
     fleet.through(Some(balancer.place.address()));
     let clients = Arc::new(Clients {
@@ -149,6 +230,18 @@ async fn a_rolling_restart_and_a_kill_cost_no_session() {
         failures: AtomicU32::new(0),
         is_gone: AtomicBool::new(false),
     });
+    // One after the other, requests go round.
+    for _ in 0..9 {
+        assert_eq!(clients.send(Request::get("/healthz").body(Vec::new()).unwrap()).await.status, 200);
+    }
+    let round = balancer.servers(0, 9).await;
+    let mut servers = fleet.addresses();
+    servers.sort();
+    for three in round.windows(3) {
+        let mut three = three.to_vec();
+        three.sort();
+        assert_eq!(three, servers, "each of three requests goes to another server: {round:?}");
+    }
     let mut workers = Vec::new();
     for number in 0..CLIENTS {
         let tokens = fleet.session(if number % 2 == 0 { ALICE } else { BOB }).await;
@@ -156,24 +249,52 @@ async fn a_rolling_restart_and_a_kill_cost_no_session() {
         workers.push(tokio::spawn(async move { clients.work(tokens).await }));
     }
     clients.rounds(2 * CLIENTS as u32).await;
+    // Under load they go round too. Those that are under way are not noted yet.
+    let passed = balancer.servers(9, 1).await;
+    let counts: Vec<_> = servers.iter().map(|server| passed.iter().filter(|used| *used == server).count()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), passed.len(), "{counts:?}");
+    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= CLIENTS + 1, "{counts:?}");
 
-    // A rolling restart: a new server, then one of the old ones goes, when nginx does not use it any more.
+    // A rolling restart: a new server, then one of the old ones goes, when nginx does not use it any more. Sign-ins that have
+    // begun with the servers of before end with those of after.
     for _ in 0..3 {
+        let begun = Begun::by(&fleet).await;
         fleet.add().await;
         balancer.use_servers(&fleet.addresses()[1..], &clients).await;
         assert_eq!(fleet.retire(0).await, Some(0));
+        begun.end(&fleet).await;
         clients.rounds(CLIENTS as u32).await;
     }
     assert_eq!(clients.failures.load(Ordering::SeqCst), 0, "a rolling restart costs no request: {}", fleet.log());
+    assert_eq!(sent_again(&control, "refresh_token"), BTreeMap::new(), "until here nothing has failed");
 
     // It is killed in the middle of load. Once it has ended, no request fails any more: `work` looks at every answer.
+    let begun = Begun::by(&fleet).await;
+    let killed = fleet.address(0).to_string();
     fleet.kill(0).await;
     clients.is_gone.store(true, Ordering::SeqCst);
+    begun.end(&fleet).await;
     clients.rounds(2 * CLIENTS as u32).await;
     clients.done.store(true, Ordering::SeqCst);
     for worker in join_all(workers).await {
         worker.unwrap();
     }
+
+    // Each client has one request at a time, so each has at most one on its way to the process that is killed.
+    let failures = clients.failures.load(Ordering::SeqCst);
+    assert!(failures <= CLIENTS as u32, "{failures}");
+    let failed = || balancer.passed().into_iter().filter(|passed| passed.status >= 500).collect::<Vec<_>>();
+    until(|| failed().len() >= failures as usize).await.expect("nginx notes every request");
+    let failed = failed();
+    assert_eq!(failed.len(), failures as usize, "{failed:?}");
+    for passed in failed {
+        assert_eq!((&passed.server, passed.answered.as_str()), (&killed, "502"), "{passed:?}");
+    }
+    assert_eq!(sent_again(&control, "code"), BTreeMap::new());
+    // A process that is killed takes the answer of Entra ID with it. The request that failed is sent again, and the refresh
+    // token with it; no other one is.
+    let again = sent_again(&control, "refresh_token");
+    assert!(again.len() <= failures as usize && again.values().all(|times| *times == 2), "{failures}: {again:?}");
 }
 
 #[tokio::test]

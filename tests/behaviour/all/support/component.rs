@@ -146,6 +146,14 @@ impl Server {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(|clock| Arc::new(MemoryStore::new(Arc::new(clock.clone()))), change).await.0
+    }
+
+    /// The same on a store of its own. Returns also the settings, for another plugin beside this one.
+    pub(crate) async fn on(
+        store: impl FnOnce(&ManualClock) -> Arc<dyn SecretStore>,
+        change: impl FnOnce(&mut Settings),
+    ) -> (Self, Settings) {
         let emulator = Builder::new().seed(42).clock(Clock::manual(START)).start().await.expect("the emulator starts");
         let endpoints = emulator.endpoints();
         let mut settings = Settings {
@@ -173,13 +181,13 @@ impl Server {
         };
         change(&mut settings);
         let clock = ManualClock::new(u64::try_from(START).expect("the clock starts after 1970"));
-        let store: Arc<dyn SecretStore> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let store = store(&clock);
         let (sender, opened) = mpsc::unbounded_channel();
         let desk = Desk::default();
         *lock(&desk.0.opened) = Some(sender);
         let audit = MemoryAudit::default();
-        let plugin = plugin(settings, &clock, &store, &desk, &audit);
-        Self { plugin, emulator, clock, audit, desk, opened, browser: HeadlessBrowser::new() }
+        let plugin = plugin(settings.clone(), &clock, &store, &desk, &audit);
+        (Self { plugin, emulator, clock, audit, desk, opened, browser: HeadlessBrowser::new() }, settings)
     }
 
     pub(crate) fn control(&self) -> Control {
