@@ -10,7 +10,7 @@ use entra_mcp_emulator::Emulator;
 use crate::load::Target;
 use crate::native::CONNECTIONS;
 use crate::server::Server;
-use crate::{medians, tokens};
+use crate::{medians, processors, tokens};
 
 /// Measures the built-in tool, and the component with an instance for each call and with instances that serve again.
 pub(crate) async fn compare(emulator: &Emulator, tokens: &[String], rounds: usize, duration: Duration) {
@@ -58,5 +58,5 @@ fn serve(emulator: &Emulator, folder: &Path, component: Option<bool>) -> Server 
         std::fs::write(&configuration, table).unwrap();
         arguments.extend(["--config", configuration.to_str().unwrap()]);
     }
-    Server::start(emulator.endpoints(), folder, &arguments)
+    processors::of_servers(|| Server::start(emulator.endpoints(), folder, &arguments))
 }

@@ -27,7 +27,10 @@ mod load;
 #[path = "../http/native.rs"]
 mod native;
 #[path = "../http/process.rs"]
+#[allow(dead_code, reason = "the other benchmark needs more of it")]
 mod process;
+#[path = "../http/processors.rs"]
+mod processors;
 mod proxy;
 #[path = "../../all/support/server.rs"]
 #[allow(dead_code, reason = "tests need more of it")]
@@ -54,12 +57,15 @@ const PROXY: &str = "proxy";
 const MAX_CONNECTIONS: &str = "4096";
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
-        Some(UPSTREAM) => runtime.block_on(upstream::serve()),
-        Some(PROXY) => runtime.block_on(proxy::serve(&arguments.next().unwrap(), &arguments.next().unwrap())),
-        _ => runtime.block_on(compare()),
+        Some(UPSTREAM) => runtime().block_on(upstream::serve()),
+        Some(PROXY) => runtime().block_on(proxy::serve(&arguments.next().unwrap(), &arguments.next().unwrap())),
+        _ => {
+            processors::divide();
+            runtime().block_on(compare());
+        }
     }
 }
 
@@ -127,7 +133,8 @@ fn ours(emulator: &Emulator, folder: &std::path::Path, upstream: &str) -> server
         ["--upstream", upstream],
         ["--max-connections", MAX_CONNECTIONS],
     ];
-    server::Server::start(emulator.endpoints(), folder, &[unbounded, settings.concat()].concat())
+    let arguments = [unbounded, settings.concat()].concat();
+    processors::of_servers(|| server::Server::start(emulator.endpoints(), folder, &arguments))
 }
 
 /// Measures the targets in turn, and prints their figures. The last two columns compare the third with the second, and with
@@ -146,25 +153,14 @@ async fn medians<const N: usize>(
     rounds: usize,
     duration: Duration,
 ) -> Vec<(&'static str, [f64; N])> {
-    let mut runs: [Vec<Figures>; N] = std::array::from_fn(|_| Vec::new());
-    for _ in 0..rounds {
-        for (target, runs) in targets.iter().zip(&mut runs) {
-            runs.push(target.load(connections, duration).await);
-        }
-    }
-    let median = |figure: &dyn Fn(&Figures) -> f64| {
-        runs.each_ref().map(|runs| {
-            let mut values: Vec<f64> = runs.iter().map(figure).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        })
-    };
+    let runs = load::in_turn(targets, connections, rounds, duration).await;
+    let median = |figure: &dyn Fn(&Figures) -> f64| load::medians(&runs, figure);
     #[allow(clippy::type_complexity, reason = "the rows of one table")]
     let rows: [(&str, &dyn Fn(&Figures) -> f64); 5] = [
         ("requests/s", &|run| run.requests_per_second),
         ("p50, µs", &|run| micros(run.p50)),
         ("p99, µs", &|run| micros(run.p99)),
-        ("CPU/request, µs", &|run| micros(run.cpu_per_request)),
+        ("CPU/request, µs", &|run| micros(run.cpu())),
         ("RSS, MB", &|run| megabytes(run.resident_bytes)),
     ];
     rows.map(|(name, figure)| (name, median(figure))).to_vec()

@@ -28,7 +28,7 @@ pub(crate) async fn serve(issuer: &str, upstream: &str) {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let proxy = Proxy {
-        judge: Judge::new(&issuer),
+        judge: Judge::new(&issuer, false),
         client: Client::builder(TokioExecutor::new()).build(connector),
         upstream: upstream.parse().unwrap(),
     };

@@ -15,6 +15,9 @@ use url::Url;
 use crate::process::{Process, Usage};
 use crate::{PROTOCOL, TOOL, profile};
 
+/// How long system calls are counted.
+const COUNTED: Duration = Duration::from_secs(1);
+
 /// A server under load.
 pub(crate) struct Target {
     process: Process,
@@ -32,9 +35,19 @@ pub(crate) struct Figures {
     pub(crate) requests_per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    pub(crate) cpu_per_request: Duration,
+    /// Of the server, for each request.
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    pub(crate) switches: f64,
     /// At the end of the run.
     pub(crate) resident_bytes: u64,
+}
+
+impl Figures {
+    /// Processor time for each request.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.user + self.system
+    }
 }
 
 impl Target {
@@ -125,6 +138,23 @@ impl Target {
         figures(latencies, took, before, after)
     }
 
+    /// System calls for each request, if they can be counted.
+    pub(crate) async fn system_calls(self: &Arc<Self>, connections: usize) -> Option<f64> {
+        let requests = AtomicUsize::new(0);
+        let work = async {
+            let mut open = Vec::new();
+            for _ in 0..connections {
+                open.push(self.connect().await);
+            }
+            let end = Instant::now() + COUNTED;
+            let asking = open.into_iter().map(|connection| self.ask_until(connection, end));
+            let asked: usize = futures_util::future::join_all(asking).await.iter().map(Vec::len).sum();
+            requests.store(asked, Ordering::Relaxed);
+        };
+        let calls = self.process.system_calls(work).await?;
+        Some(number(calls) / number(requests.into_inner() as u64))
+    }
+
     async fn ask_until(&self, mut connection: Connection, end: Instant) -> Vec<Duration> {
         let mut latencies = Vec::with_capacity(100_000);
         loop {
@@ -147,6 +177,31 @@ impl Target {
         stream.set_nodelay(true).unwrap();
         Connection { stream, received: vec![0; 64 * 1024] }
     }
+}
+
+/// Loads the servers in turn, for so many rounds.
+pub(crate) async fn in_turn<const N: usize>(
+    targets: &[&Arc<Target>; N],
+    connections: usize,
+    rounds: usize,
+    duration: Duration,
+) -> [Vec<Figures>; N] {
+    let mut runs: [Vec<Figures>; N] = std::array::from_fn(|_| Vec::new());
+    for _ in 0..rounds {
+        for (target, runs) in targets.iter().zip(&mut runs) {
+            runs.push(target.load(connections, duration).await);
+        }
+    }
+    runs
+}
+
+/// The median of one figure, for each server.
+pub(crate) fn medians<const N: usize>(runs: &[Vec<Figures>; N], figure: &dyn Fn(&Figures) -> f64) -> [f64; N] {
+    runs.each_ref().map(|runs| {
+        let mut values: Vec<f64> = runs.iter().map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    })
 }
 
 struct Connection {
@@ -191,7 +246,14 @@ fn figures(mut latencies: Vec<Duration>, took: Duration, before: Usage, after: U
         requests_per_second: f64::from(count) / took.as_secs_f64(),
         p50: percentile(50),
         p99: percentile(99),
-        cpu_per_request: (after.cpu - before.cpu) / count,
+        user: (after.user - before.user) / count,
+        system: (after.system - before.system) / count,
+        switches: number(after.switches.saturating_sub(before.switches)) / f64::from(count),
         resident_bytes: after.resident_bytes,
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a count, for people")]
+fn number(count: u64) -> f64 {
+    count as f64
 }

@@ -14,6 +14,8 @@ use rmcp::{ErrorData, ServerHandler, tool, tool_handler, tool_router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::processors;
+
 pub(crate) const PROTOCOL: &str = "2026-07-28";
 pub(crate) const TOOL: &str = "getUserDetails";
 pub(crate) const CONNECTIONS: [usize; 2] = [1, 32];
@@ -51,7 +53,8 @@ impl Native {
     /// Starts this program with arguments that make it [`serve`].
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = processors::of_servers(|| command.spawn().unwrap());
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Served { url } = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the server says {line:?}"));

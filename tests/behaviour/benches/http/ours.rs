@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use crate::load::Target;
 use crate::redis::Redis;
 use crate::server::Server;
-use crate::session;
 use crate::tokens::SCOPE;
+use crate::{processors, session};
 
 pub(crate) struct Ours {
     server: Server,
@@ -49,7 +49,8 @@ impl Ours {
         // The record of every call is written, not counted: it is a part of what a call costs.
         let unbounded = ["called-records=off", "call=off", "graph-request=off"].map(|bound| ["--rate-limit", bound]);
         let more = [&unbounded.concat()[..], more].concat();
-        Self { server: Server::start(emulator.endpoints(), folder.path(), &more), _folder: folder }
+        let server = processors::of_servers(|| Server::start(emulator.endpoints(), folder.path(), &more));
+        Self { server, _folder: folder }
     }
 
     /// Requests with these tokens, by turns.

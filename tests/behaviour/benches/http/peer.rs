@@ -1,4 +1,5 @@
-//! The native peer: rmcp behind axum, with jsonwebtoken on aws-lc, which verifies the token of every request.
+//! The native peers: rmcp behind axum, with jsonwebtoken on aws-lc. One verifies the token of every request, the other
+//! remembers the tokens that it has accepted, as our server does.
 //!
 //! It is what a team would write in Rust without this project: a stateless Streamable HTTP server that answers in JSON,
 //! with an access token of Entra ID checked in front of it. The tool returns what this project's tool returns, without
@@ -15,8 +16,8 @@ use crate::judge::Judge;
 use crate::native;
 
 /// Prints its address, and serves until the process is ended. The argument, JSON, names the tokens that it accepts.
-pub(crate) async fn serve(issuer: &str) {
-    let judge = Arc::new(Judge::new(&serde_json::from_str(issuer).unwrap()));
+pub(crate) async fn serve(issuer: &str, remembers: bool) {
+    let judge = Arc::new(Judge::new(&serde_json::from_str(issuer).unwrap(), remembers));
     let authenticated = middleware::from_fn_with_state(judge, authenticate);
     native::serve(axum::Router::new().nest_service("/mcp", native::mcp()).layer(authenticated)).await;
 }
