@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use entra_mcp_boundary::answer::{AnswerContent, Reads};
 use entra_mcp_boundary::event_ids::{Broken, Tagger};
-use entra_mcp_boundary::events::{ListEvent, StreamPart, Splitter, may_list};
+use entra_mcp_boundary::events::{ListEvent, Splitter, StreamPart, may_list};
 
 /// Most bytes of a message that is judged: what the contract allows.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;

@@ -17,7 +17,7 @@ use self::generated::wasi::http::handler;
 use self::generated::wasi::http::types::{ErrorCode, Fields, Method, Request, Response};
 use self::generated::{wit_future, wit_stream};
 use self::wasi::Wasi;
-use crate::answers::{self, WholeAnswer, Refusal};
+use crate::answers::{self, Refusal, WholeAnswer};
 use crate::identity;
 use crate::request::{self, Field};
 use crate::settings::{self, Configuration};

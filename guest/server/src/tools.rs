@@ -19,7 +19,7 @@ pub use answer_fault::AnswerFault;
 pub use arguments::ArgumentError;
 pub use context::{Permission, ToolContext};
 pub use error::ToolError;
-pub use provider::{Admits, ToolAnswer, CallArguments, Calling, Offer, OwnTools, ToolProvider};
+pub use provider::{Admits, CallArguments, Calling, Offer, OwnTools, ToolAnswer, ToolProvider};
 pub use tool::AnyTool;
 
 pub(crate) use graph_bounds::GraphBounds;

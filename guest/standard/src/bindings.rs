@@ -18,7 +18,7 @@ use crate::audit::{self, Attribute};
 use crate::folder::Files;
 use crate::limiter::{Counts, Rate};
 use crate::settings::wrapped::Destination;
-use crate::settings::{self, Configuration, ArtefactSecret};
+use crate::settings::{self, ArtefactSecret, Configuration};
 use crate::store::{FolderStore, StoreKey};
 
 mod denied;

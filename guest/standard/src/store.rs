@@ -41,7 +41,7 @@ use base::Secret;
 use base::encoding::{hex, same_secret};
 use world::{Clock, Random, Store, StoreError, sealing};
 
-use self::version::{VersionContent, RecordPlace, WrittenVersion};
+use self::version::{RecordPlace, VersionContent, WrittenVersion};
 use crate::folder::{Folder, FolderError};
 
 mod sweep;
@@ -375,7 +375,9 @@ impl<'w, F: Folder> FolderStore<'w, F> {
     async fn look_for_write(&self, record: &Record<'_>) -> Result<Found, StoreError> {
         for _ in 0..ATTEMPTS {
             match self.look(record).await? {
-                Found::Last(last) if matches!(last.version.content, VersionContent::Gone) => self.clear(&last.place).await,
+                Found::Last(last) if matches!(last.version.content, VersionContent::Gone) => {
+                    self.clear(&last.place).await
+                }
                 found => return Ok(found),
             }
         }

@@ -158,7 +158,10 @@ mod tests {
             "inputRequests": { "sign-in": { "method": "elicitation/create", "params": params } },
         } }));
         let instruction = "Enter the code A1.\nThe page: https://login.example/device\nThen call this tool again.";
-        assert_eq!(answered, ProfileOutcome::SignIn { state: "sealed".to_owned(), instruction: instruction.to_owned() });
+        assert_eq!(
+            answered,
+            ProfileOutcome::SignIn { state: "sealed".to_owned(), instruction: instruction.to_owned() }
+        );
     }
 
     #[test]

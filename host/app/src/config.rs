@@ -287,7 +287,10 @@ impl Sources {
             let of_environment = ServeLayer::of_environment(&environment)?;
             found(of_environment.names(), SettingOrigin::Environment);
             let secrets = [ServeLayer::CLIENT_SECRET, ServeLayer::CERTIFICATE_PASSWORD];
-            found(secrets.into_iter().filter(|name| environment.get(name).is_some()).collect(), SettingOrigin::Environment);
+            found(
+                secrets.into_iter().filter(|name| environment.get(name).is_some()).collect(),
+                SettingOrigin::Environment,
+            );
             serve_set = serve.over(of_environment);
         }
         let mut behind_set = BehindLayer::default();
@@ -368,7 +371,8 @@ impl Sources {
             (Ok(configured), Ok(meant)) => configured == meant,
             _ => false,
         };
-        let tools: Vec<_> = BehindConfig::new(self.behind.values()?, &context)?.tools.into_iter().filter(is_meant).collect();
+        let tools: Vec<_> =
+            BehindConfig::new(self.behind.values()?, &context)?.tools.into_iter().filter(is_meant).collect();
         if tools.is_empty() {
             let text = format!("no [[tools]] of the configuration has the file {}", file.display());
             return Err(ConfigError::Conflict(text));

@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn an_event_is_written_as_it_was_except_for_its_data() {
-        let event = ListEvent::read(b": about tools\r\nevent: message\rid:7\nfoo: tools\nretry: 1\ndata: {\ndata: }\n\n");
+        let event =
+            ListEvent::read(b": about tools\r\nevent: message\rid:7\nfoo: tools\nretry: 1\ndata: {\ndata: }\n\n");
         assert_eq!(event.data.as_deref(), Some("{\n}"));
         assert_eq!(event.write(Some("{}\n1".into())), b"event: message\nid:7\nretry: 1\ndata: {}\ndata: 1\n\n");
         let event = ListEvent::read("event: x\u{2028}data: {\"tools\":[]}\nid: 1\n\n".as_bytes());

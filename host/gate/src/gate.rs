@@ -243,7 +243,8 @@ impl Gate {
         (grant, asked): (&Grant, Bytes),
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
-        let judge = || MessageJudge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
+        let judge =
+            || MessageJudge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
             answer::GatedBody::Nothing => Body::Whole(Bytes::new()),

@@ -78,7 +78,8 @@ pub(super) async fn read(
     }
     let limits = &shared.options.limits;
     let most = most.min(limits.body_bytes);
-    let too_large = || RequestRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too large").closing();
+    let too_large =
+        || RequestRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too large").closing();
     let too_slow = |reason| RequestRefusal::new(StatusCode::REQUEST_TIMEOUT, reason).closing();
     let declared = declared(headers);
     if declared.is_some_and(|declared| declared > most as u64) {

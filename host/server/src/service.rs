@@ -29,7 +29,7 @@ use super::refusal::RequestRefusal;
 use super::request_body::{self, Rest, Whole};
 use super::shared::Shared;
 use super::shares::{self, Share};
-use super::turns::{HeldTurn, HandlerTurn, Turns};
+use super::turns::{HandlerTurn, HeldTurn, Turns};
 use super::untaken::WatchedBody;
 
 /// Bytes of overhead that HTTP/2 counts per header field (RFC 9113 section 6.5.2); a fair estimate for HTTP/1.1 too.
@@ -321,7 +321,7 @@ pub fn path_below<'a>(uri: &'a Uri, prefix: &str) -> Cow<'a, str> {
 /// A place for an event stream that lasts. One address has fewer of them than are left for others.
 struct StreamPlace {
     shared: Arc<Shared>,
-    _turn: Box<Turn>,
+    _turn: Box<HandlerTurn>,
 }
 
 impl StreamPlace {

@@ -75,15 +75,15 @@ pub(super) struct HandlerTurn {
 }
 
 /// A turn that the handler may give back before it answers.
-pub(super) struct HeldTurn(Arc<Mutex<Option<Turn>>>);
+pub(super) struct HeldTurn(Arc<Mutex<Option<HandlerTurn>>>);
 
 /// That a request is at work ([`Limits::at_work`](super::Limits::at_work)). It is in the extensions of every request that
 /// the handler gets.
 #[derive(Clone)]
-pub struct AtWork(Weak<Mutex<Option<Turn>>>);
+pub struct AtWork(Weak<Mutex<Option<HandlerTurn>>>);
 
 impl HeldTurn {
-    pub(super) fn new(turn: Turn) -> Self {
+    pub(super) fn new(turn: HandlerTurn) -> Self {
         Self(Arc::new(Mutex::new(Some(turn))))
     }
 
@@ -93,7 +93,7 @@ impl HeldTurn {
     }
 
     /// The turn, unless the handler has given it back.
-    pub(super) fn into_turn(self) -> Option<Turn> {
+    pub(super) fn into_turn(self) -> Option<HandlerTurn> {
         taken(&self.0)
     }
 }
@@ -105,7 +105,7 @@ impl AtWork {
     }
 }
 
-fn taken(turn: &Mutex<Option<Turn>>) -> Option<Turn> {
+fn taken(turn: &Mutex<Option<HandlerTurn>>) -> Option<HandlerTurn> {
     turn.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -122,9 +122,9 @@ impl Turns {
     }
 
     /// A turn for a request of `client`, if there is one now.
-    pub(super) fn take_now(self: &Arc<Self>, client: IpAddr) -> Option<Turn> {
+    pub(super) fn take_now(self: &Arc<Self>, client: IpAddr) -> Option<HandlerTurn> {
         let networks = networks(client);
-        self.table().begin(networks, self).then(|| Turn { turns: Arc::clone(self), networks })
+        self.table().begin(networks, self).then(|| HandlerTurn { turns: Arc::clone(self), networks })
     }
 
     /// A turn for a request of `client`, at once or as soon as there is one. `None`: too many of its address wait already,
@@ -183,7 +183,7 @@ impl Table {
     }
 
     /// Puts a request behind those of its client. Returns its number.
-    fn wait(&mut self, networks: Networks, go: oneshot::Sender<Turn>) -> u64 {
+    fn wait(&mut self, networks: Networks, go: oneshot::Sender<HandlerTurn>) -> u64 {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.waiting.begin(networks);
@@ -208,7 +208,7 @@ impl Table {
     }
 
     /// Begins what may begin now. It looks at each client that waits, not at each of its requests.
-    fn grant(&mut self, turns: &Turns) -> Vec<(Networks, oneshot::Sender<Turn>)> {
+    fn grant(&mut self, turns: &Turns) -> Vec<(Networks, oneshot::Sender<HandlerTurn>)> {
         let (mut granted, mut at) = (Vec::new(), 0_usize);
         while let Some(queue) = self.queues.get_mut(at) {
             let networks = queue.networks;

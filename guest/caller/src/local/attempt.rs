@@ -200,10 +200,12 @@ pub async fn take_turn(env: &EntraWorld<'_>, me: &str) -> Result<SignInTurn, Sto
         let pending = current.filter(|current| current.outcome.is_none() && current.expires_at > now);
         let resumed = match &pending {
             Some(current) if current.is_led(now) => return Next::Leave(Ok(SignInTurn::Join)),
-            Some(current) if !current.attempt.is_empty() => match SignInAttempt::load(&env.records, &current.attempt).await {
-                Ok(attempt) => attempt,
-                Err(error) => return Next::Leave(Err(error)),
-            },
+            Some(current) if !current.attempt.is_empty() => {
+                match SignInAttempt::load(&env.records, &current.attempt).await {
+                    Ok(attempt) => attempt,
+                    Err(error) => return Next::Leave(Err(error)),
+                }
+            }
             _ => None,
         };
         let mut next = pending.filter(|_| resumed.is_some()).unwrap_or_else(|| fresh(env.clock, me));

@@ -229,7 +229,8 @@ impl Leader<'_> {
         self.alive_for(BUSY).await?;
         token::check_authority(env).await?;
         let scopes = with_openid(&self.request.scopes);
-        let request = AuthorizationRequest::new(env.random, listener.redirect_uri(), scopes, self.request.claims.clone());
+        let request =
+            AuthorizationRequest::new(env.random, listener.redirect_uri(), scopes, self.request.claims.clone());
         let prompt = Prompt {
             login_hint: self
                 .request
@@ -484,8 +485,9 @@ pub fn redeem<'f>(
     query: &'f str,
 ) -> BodyOnce<'f, Result<Account, SignInError>> {
     Box::pin(async move {
-        let attempt =
-            SignInAttempt::take(&env.records, attempt).await?.ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
+        let attempt = SignInAttempt::take(&env.records, attempt)
+            .await?
+            .ok_or(SignInError::Untrusted(Untrusted::UnknownAttempt))?;
         let SignInGrant::AuthorizationCode { request, .. } = &attempt.grant else {
             return Err(SignInError::Untrusted(Untrusted::UnknownAttempt));
         };
@@ -501,8 +503,9 @@ pub fn decline<'f>(person: &'f PersonWorld<'_>, attempt: &'f str) -> BodyOnce<'f
     Box::pin(async move {
         let env = &person.entra;
         let now = env.clock.now();
-        let taken_over =
-            attempt::current(&env.records).await?.is_some_and(|current| current.attempt == attempt && current.is_led(now));
+        let taken_over = attempt::current(&env.records)
+            .await?
+            .is_some_and(|current| current.attempt == attempt && current.is_led(now));
         if !taken_over && let Some(attempt) = SignInAttempt::take(&env.records, attempt).await? {
             close(person.agent, &attempt);
         }

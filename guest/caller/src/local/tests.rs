@@ -326,7 +326,7 @@ fn a_refresh_that_the_store_does_not_keep_is_used_all_the_same() {
         });
         assert_eq!(token(&env), "access-2", "{lifetime}");
         assert!(world.heal_store(), "{lifetime}");
-        let stored = run(accounts::tokens(&env, "o.t")).unwrap();
+        let stored = run(accounts::tokens(&env.records, "o.t")).unwrap();
         assert_eq!(stored.refresh_token.unwrap().reveal(), "refresh-1", "{lifetime}");
     }
 }

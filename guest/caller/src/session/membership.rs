@@ -162,7 +162,7 @@ impl Membership {
         let expected = IdTokenExpectations { nonce: None };
         match token::validate_id_token(env, id_token.reveal(), &expected).await {
             Ok(token) if token.tenant_id() == owner.tenant_id && token.object_id() == owner.object_id => {
-                let renewed = Self::of(env, &token);
+                let renewed = Self::of(env.clock, &token);
                 let mut contexts = self.contexts;
                 // A refresh is no sign-in: what it says takes contexts away, and neither brings one nor makes one younger.
                 if let Some(said) = token.contexts() {

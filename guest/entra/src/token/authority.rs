@@ -10,7 +10,9 @@ use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::documents::{AuthorityFault, Deadline, Demand, DocumentKind, DocumentName, Fetched, DocumentSlot, Unavailable};
+use super::documents::{
+    AuthorityFault, Deadline, Demand, DocumentKind, DocumentName, DocumentSlot, Fetched, Unavailable,
+};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::clock_offset;

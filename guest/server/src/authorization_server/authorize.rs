@@ -496,8 +496,12 @@ pub(super) async fn forward(
         }
     };
     let reason = step_up.as_ref().map(|_| "claims-challenge".to_owned());
-    let entra =
-        AuthorizationRequest::new(env.entra.random, env.site.url("/auth/callback"), entra_tokens::scopes(env.entra.settings), claims);
+    let entra = AuthorizationRequest::new(
+        env.entra.random,
+        env.site.url("/auth/callback"),
+        entra_tokens::scopes(env.entra.settings),
+        claims,
+    );
     let url = match entra.url(&env.entra, prompt) {
         Ok(url) => url,
         Err(error) => {

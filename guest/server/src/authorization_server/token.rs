@@ -16,7 +16,7 @@ use world::{StoreError, Unrecorded, limits};
 
 use super::answers::{self, OAuthRefusal};
 use super::client::{self, Client, ClientError};
-use super::code::{self, GoodCode, CodeGrant, PresentedWith, PresentedCode};
+use super::code::{self, CodeGrant, GoodCode, PresentedCode, PresentedWith};
 use super::parameters::Parameters;
 use super::{authorize, clients};
 use crate::message::{Request, json as json_answer};

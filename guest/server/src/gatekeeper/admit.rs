@@ -222,7 +222,8 @@ async fn session_of(
     request: &Request,
 ) -> Result<Option<handle::PresentedSession>, Response<Vec<u8>>> {
     let Some(who) = caller.identity() else { return Err(text(403, NO_IDENTITY)) };
-    let presented = session_id::presented(&env.entra.records, &server.name, who, &caller.reference(), &request.headers).await;
+    let presented =
+        session_id::presented(&env.entra.records, &server.name, who, &caller.reference(), &request.headers).await;
     match presented {
         Ok(Presented::None) => Ok(None),
         Ok(Presented::Own(session)) => Ok(Some(session)),

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::bearer::Guard;
 use super::negotiation::{ResponseFormat, acceptable, field, is_json};
 use super::{empty, json_text};
-use crate::mcp::{self, RepeatedFields, Peer, Reply};
+use crate::mcp::{self, Peer, RepeatedFields, Reply};
 use crate::message::{Request, text, with_body};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -37,7 +37,11 @@ pub(super) async fn serve(guard: &Guard<'_>, request: &Request) -> Response<Vec<
 
 /// What the header fields of a request say of its message.
 pub(super) fn fields(headers: &HeaderMap) -> RepeatedFields<'_> {
-    RepeatedFields { version: field(headers, &PROTOCOL_VERSION), method: field(headers, &METHOD), name: field(headers, &NAME) }
+    RepeatedFields {
+        version: field(headers, &PROTOCOL_VERSION),
+        method: field(headers, &METHOD),
+        name: field(headers, &NAME),
+    }
 }
 
 /// The answer of HTTP.

@@ -12,7 +12,7 @@ use super::person::{self, ClientPresenter, ClientState};
 use super::request_error::{RequestError, internal};
 use super::request_state::{self, OpenedState};
 use super::results::{finished, in_era, to_value};
-use super::version::{McpConnection, Era};
+use super::version::{Era, McpConnection};
 use super::{Peer, Reply, challenge};
 use crate::access::Access;
 use crate::local_world::LocalWorld;

@@ -13,7 +13,7 @@ use super::envelope::{
 };
 use super::request_error::{RequestError, internal};
 use super::results::{server_info, to_value};
-use super::version::{self, Agreed, McpConnection, Era};
+use super::version::{self, Agreed, Era, McpConnection};
 use super::{Peer, Reply};
 use crate::local_world::LocalWorld;
 

@@ -14,8 +14,8 @@ use super::envelope::{
 };
 use super::results::finished;
 use super::streamable_http::{check_name, connection, mismatch, stateless};
-use super::version::{self, McpConnection, Era, MODERN, WITH_BATCHES};
-use super::{RepeatedField, RepeatedFields, Peer, Reply, challenge};
+use super::version::{self, Era, MODERN, McpConnection, WITH_BATCHES};
+use super::{Peer, RepeatedField, RepeatedFields, Reply, challenge};
 use crate::tools::ToolError;
 
 /// The members of a message.
@@ -212,7 +212,8 @@ fn agree(fields: &RepeatedFields<'_>, message: RelayedMessage) -> Result<Relayed
         return Ok(RelayedMessage { id, method: None, params, era: Era::Unknown });
     };
     let message = Message { id, method, params };
-    let connection: McpConnection = if message.id.is_some() { connection(fields, &message)? } else { stateless(fields)? };
+    let connection: McpConnection =
+        if message.id.is_some() { connection(fields, &message)? } else { stateless(fields)? };
     if fields.method != RepeatedField::Absent && fields.method != RepeatedField::Value(&message.method) {
         return Err(mismatch("Mcp-Method is not the method of the body"));
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::dispatch::{handle_batch, handle_message, refused};
 use super::envelope::{self, BAD_REQUEST, HEADER_MISMATCH, Message, ParsedMessage, RpcError};
-use super::version::{self, McpConnection, MODERN, VERSION_KEY, WITH_BATCHES};
+use super::version::{self, MODERN, McpConnection, VERSION_KEY, WITH_BATCHES};
 use super::{Peer, Reply};
 
 /// A header field, as it was sent.
@@ -102,7 +102,9 @@ fn ignore(fields: &RepeatedFields<'_>) -> Reply {
 /// The connection that a message belongs to by its header fields alone.
 pub(super) fn stateless(fields: &RepeatedFields<'_>) -> Result<McpConnection, RpcError> {
     match fields.version {
-        RepeatedField::Absent => McpConnection::stateless(WITH_BATCHES).ok_or_else(|| version::unsupported(WITH_BATCHES)),
+        RepeatedField::Absent => {
+            McpConnection::stateless(WITH_BATCHES).ok_or_else(|| version::unsupported(WITH_BATCHES))
+        }
         RepeatedField::Value(MODERN) => Ok(McpConnection::default()),
         RepeatedField::Value(version) => McpConnection::stateless(version).ok_or_else(|| version::unsupported(version)),
         RepeatedField::Malformed => Err(mismatch("MCP-Protocol-Version is malformed")),

@@ -134,7 +134,9 @@ impl ToolError {
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
             Self::Store(_) => "The server cannot reach its store now. Try again later.".to_owned(),
             // The wait is known, and tells nothing of the server.
-            Self::Graph(GraphError::NoToken(AcquireError::Unavailable(error @ OAuthError::Throttled(_)))) => error.public(),
+            Self::Graph(GraphError::NoToken(AcquireError::Unavailable(error @ OAuthError::Throttled(_)))) => {
+                error.public()
+            }
             Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
                 "Microsoft Graph cannot be asked now. Try again later.".to_owned()
             }

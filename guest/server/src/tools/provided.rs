@@ -16,7 +16,7 @@ use world::Trail;
 use world::provided_tools::{ProviderError, ToolCall, ToolCaller};
 
 use super::error::ToolError;
-use super::provider::{Admits, ToolAnswer, CallArguments, CallRecord, Calling, Offer, ToolProvider};
+use super::provider::{Admits, CallArguments, CallRecord, Calling, Offer, ToolAnswer, ToolProvider};
 use crate::gatekeeper::callers::tool_caller;
 use crate::gatekeeper::handle::{self, HandleContent};
 use crate::gatekeeper::local;
@@ -122,7 +122,12 @@ impl ToolProvider for Provided<'_> {
         Some(Admits::Provided(self::tool(&server.name, &tool.name)))
     }
 
-    async fn call(&self, name: &str, arguments: CallArguments<'_>, calling: Calling<'_>) -> Result<ToolAnswer, ToolError> {
+    async fn call(
+        &self,
+        name: &str,
+        arguments: CallArguments<'_>,
+        calling: Calling<'_>,
+    ) -> Result<ToolAnswer, ToolError> {
         let (server, _) = self.named(name).ok_or(Denial::NotListed)?;
         let record = CallRecord::begin(calling.entra(), calling.caller(), Some(&server.name), name);
         let result = self.called(server, name, &arguments, calling).await;

@@ -29,7 +29,12 @@ pub trait ToolProvider {
     fn find(&self, name: &str) -> Option<Admits<'_>>;
 
     /// Calls one of them, and records the call. That the caller may call it was decided before.
-    async fn call(&self, name: &str, arguments: CallArguments<'_>, calling: Calling<'_>) -> Result<ToolAnswer, ToolError>;
+    async fn call(
+        &self,
+        name: &str,
+        arguments: CallArguments<'_>,
+        calling: Calling<'_>,
+    ) -> Result<ToolAnswer, ToolError>;
 }
 
 /// One tool of a provider.
@@ -145,7 +150,12 @@ impl ToolProvider for OwnTools {
         self.named(name).map(|tool| Admits::Own(tool.terms()))
     }
 
-    async fn call(&self, name: &str, arguments: CallArguments<'_>, calling: Calling<'_>) -> Result<ToolAnswer, ToolError> {
+    async fn call(
+        &self,
+        name: &str,
+        arguments: CallArguments<'_>,
+        calling: Calling<'_>,
+    ) -> Result<ToolAnswer, ToolError> {
         let tool = self.named(name).ok_or(Denial::NotListed)?;
         let answer = super::call(tool, calling.entra(), calling.caller(), calling.limiter(), arguments.values);
         answer.await.map(ToolAnswer::Structured)

@@ -211,7 +211,7 @@ fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
     let said = ToolError::from(GraphError::Token(throttled)).public();
     assert!(said.contains("30 seconds"), "the time to wait is known: {said}");
     let throttled = AcquireError::Unavailable(OAuthError::Throttled(Duration::from_secs(30)));
-    let said = ToolError::from(GraphError::NoToken(throttled)).public();
+    let said = ToolError::Graph(GraphError::NoToken(throttled)).public();
     assert!(said.contains("30 seconds"), "also where the server asks for itself: {said}");
     let graph = ToolError::Graph(GraphError::Unreachable(unreachable)).public();
     assert_eq!(graph, "Microsoft Graph cannot be asked now. Try again later.");

@@ -53,7 +53,9 @@ impl<F: Folder> FolderStore<'_, F> {
         match self.look(&record).await {
             // Nothing but the folder, of a record that an instance has ended and not removed. It fails if there is one again.
             Ok(Found::Nothing) => drop(self.folder.remove_folder(&record.path).await),
-            Ok(Found::Last(last)) if matches!(last.version.content, VersionContent::Gone) => self.clear(&last.place).await,
+            Ok(Found::Last(last)) if matches!(last.version.content, VersionContent::Gone) => {
+                self.clear(&last.place).await
+            }
             Ok(Found::Last(last)) if last.version.is_over(self.clock.now()) => drop(self.end(&last, &began).await),
             Ok(Found::Last(_)) | Err(_) => {}
         }

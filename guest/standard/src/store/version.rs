@@ -68,7 +68,8 @@ pub(super) struct WrittenVersion {
 impl WrittenVersion {
     /// Reads the bytes of a file.
     pub(super) fn read(bytes: &[u8]) -> Self {
-        Self::parse(bytes).unwrap_or(Self { checkpoint: Checkpoint { number: 0, at: 0 }, content: VersionContent::Damaged })
+        Self::parse(bytes)
+            .unwrap_or(Self { checkpoint: Checkpoint { number: 0, at: 0 }, content: VersionContent::Damaged })
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

@@ -168,12 +168,12 @@ fn event_streams(max_instances: usize) -> usize {
 }
 
 /// How requests go on to servers behind.
-fn gate_options(settings: &Settings) -> gate::Options {
+fn gate_options(settings: &Settings) -> gate::GateOptions {
     let http = settings.http.as_ref();
     let fields = http.into_iter().flat_map(|http| http.client_address_header.iter().chain(&http.token_header));
     let fields = fields.filter_map(|name| http::HeaderName::try_from(name.as_str()).ok());
-    let defaults = gate::Options::new(Arc::new(correlation_id));
-    gate::Options {
+    let defaults = gate::GateOptions::new(Arc::new(correlation_id));
+    gate::GateOptions {
         host_fields: fields.collect(),
         https: http.is_some_and(|http| http.public_url.starts_with("https:")),
         streams_per_caller: http

@@ -117,8 +117,10 @@ pub async fn rotate_key(stores: &[StoreConfig], step: RotationStep) -> Result<()
 /// Servers on other machines have copies of a key file. One that met a record under a key that is not in its copy could not open
 /// it, and its caller would have to sign in again.
 fn check_step(store: &StoreConfig, step: RotationStep, key_place: &str) -> Result<(), CommandError> {
-    let is_copied =
-        matches!((&store.location, &store.key), (StoreLocation::Redis(_), StoreKeyPlace::File(_) | StoreKeyPlace::Vault { .. }));
+    let is_copied = matches!(
+        (&store.location, &store.key),
+        (StoreLocation::Redis(_), StoreKeyPlace::File(_) | StoreKeyPlace::Vault { .. })
+    );
     match (step, &store.location) {
         (RotationStep::All, _) if is_copied => Err(CommandError::Usage(format!(
             "other servers of {} may have copies of {key_place}, and could not open what a new key seals that is not in them: pass \

@@ -9,7 +9,8 @@ use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::key_vault::VaultKeyFile;
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
-    GivenDataKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore, SystemKeyring,
+    GivenDataKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore,
+    SystemKeyring,
 };
 
 use super::key_vault::key_vault;

@@ -257,7 +257,8 @@ impl Sources {
         let access = self.vault_access()?;
         let is_cli_asked = access.identity == VaultIdentityName::AzureCli;
         let credential = credential(&values, &self.environment, &common.settings.authority, access)?;
-        let is_in_vault = credential.vault_certificate.is_some() || matches!(common.store.key, StoreKeyPlace::Vault { .. });
+        let is_in_vault =
+            credential.vault_certificate.is_some() || matches!(common.store.key, StoreKeyPlace::Vault { .. });
         if is_in_vault && is_cli_asked && !is_for_development(&values) {
             return Err(ConfigError::Conflict(
                 "--vault-identity azure-cli is for development: the key vault is asked in the name of the person at this machine, \

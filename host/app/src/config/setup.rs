@@ -112,7 +112,11 @@ impl Sources {
     }
 
     /// The settings of the command line that a server needs as well.
-    fn given(&self, settings: &Settings, origin: impl Fn(&str) -> Option<SettingOrigin>) -> Vec<(&'static str, toml::Value)> {
+    fn given(
+        &self,
+        settings: &Settings,
+        origin: impl Fn(&str) -> Option<SettingOrigin>,
+    ) -> Vec<(&'static str, toml::Value)> {
         let Layer { authority, graph_url, graph_resource, ca_file, cloud, .. } = &self.merged;
         let ServeLayer { certificate_file, public_url, required_scope, .. } = &self.serve;
         let text = |text: &Option<String>| text.clone().map(toml::Value::from);

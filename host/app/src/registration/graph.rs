@@ -64,7 +64,9 @@ impl std::fmt::Display for GraphFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unanswered(explained) => write!(f, "{}: {}", explained.what, explained.change),
-            Self::Refused(GraphRefusal { status, code, message, .. }) => write!(f, "{message} ({} {code})", status.as_u16()),
+            Self::Refused(GraphRefusal { status, code, message, .. }) => {
+                write!(f, "{message} ({} {code})", status.as_u16())
+            }
             Self::Unexpected(what) => write!(f, "Microsoft Graph answers with something unexpected: {what}"),
         }
     }

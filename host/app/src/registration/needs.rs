@@ -210,7 +210,12 @@ impl Needs {
     }
 
     /// What has to be written to mend the registration: the properties that change, each with what it had before.
-    pub(crate) fn patch(&self, document: &RegistrationDocument, lacks: &[Lack], new_id: NewId<'_>) -> Map<String, Value> {
+    pub(crate) fn patch(
+        &self,
+        document: &RegistrationDocument,
+        lacks: &[Lack],
+        new_id: NewId<'_>,
+    ) -> Map<String, Value> {
         let mut new = document.clone();
         let mut changed = Map::new();
         let mut api = Map::new();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use entra_mcp_boundary::events::{ListEvent, StreamPart, Splitter, may_list};
+use entra_mcp_boundary::events::{ListEvent, Splitter, StreamPart, may_list};
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::gatekeeper::Caller;
 use futures_util::stream;

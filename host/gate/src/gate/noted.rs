@@ -6,7 +6,7 @@
 //! it hands out.
 
 use bytes::Bytes;
-use entra_mcp_boundary::events::{ListEvent, StreamPart, Splitter};
+use entra_mcp_boundary::events::{ListEvent, Splitter, StreamPart};
 use futures_util::stream::{self, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
@@ -57,16 +57,17 @@ pub(super) async fn message(mut judge: MessageJudge, mut body: AnswerBody) -> Re
 /// Shows the component what a message hands out, each name before the piece passes that completes it.
 fn passing(judge: MessageJudge, begin: Bytes, body: AnswerBody) -> AnswerBody {
     let pieces = stream::iter([Ok(Frame::data(begin))]).chain(BodyStream::new(body));
-    let frames = stream::try_unfold((judge, NameSearch::default(), pieces), |(judge, mut names, mut pieces)| async move {
-        let Some(frame) = pieces.next().await.transpose()? else { return Ok(None) };
-        for message in frame.data_ref().map(|data| names.feed(data)).unwrap_or_default() {
-            judge.judge(&message).await.map_err(|error| {
-                tracing::error!(error = printable(&error.to_string()), "an answer was not noted: it ends");
-                BehindError::BrokenOff("the component failed on an answer".to_owned())
-            })?;
-        }
-        Ok(Some((frame, (judge, names, pieces))))
-    });
+    let frames =
+        stream::try_unfold((judge, NameSearch::default(), pieces), |(judge, mut names, mut pieces)| async move {
+            let Some(frame) = pieces.next().await.transpose()? else { return Ok(None) };
+            for message in frame.data_ref().map(|data| names.feed(data)).unwrap_or_default() {
+                judge.judge(&message).await.map_err(|error| {
+                    tracing::error!(error = printable(&error.to_string()), "an answer was not noted: it ends");
+                    BehindError::BrokenOff("the component failed on an answer".to_owned())
+                })?;
+            }
+            Ok(Some((frame, (judge, names, pieces))))
+        });
     StreamBody::new(frames).boxed_unsync()
 }
 

@@ -178,7 +178,8 @@ async fn over_tls_only_a_trusted_server_is_asked() {
     assert_eq!(text(trusting.send(post(), sender()).await.unwrap()).await.unwrap(), "ok");
     let answered = HttpUpstream::new(&url, None, UpstreamLimits::default()).unwrap().send(post(), sender()).await;
     assert!(matches!(answered, Err(BehindError::Unreachable(_))), "{answered:?}");
-    let missing = HttpUpstream::new(&url, Some(&tls.folder.path().join("other.pem")), UpstreamLimits::default()).err().unwrap();
+    let missing =
+        HttpUpstream::new(&url, Some(&tls.folder.path().join("other.pem")), UpstreamLimits::default()).err().unwrap();
     assert!(matches!(missing, UrlError::Certificates(_)), "{missing}");
 }
 
@@ -374,7 +375,8 @@ async fn an_answer_that_pauses_for_too_long_breaks_off() {
 
 #[tokio::test]
 async fn an_answer_that_is_dropped_ends_the_request_and_gives_its_place_back() {
-    let (upstream, mut endings) = stalling(UpstreamLimits { requests: 1, streams: 1, ..UpstreamLimits::default() }).await;
+    let (upstream, mut endings) =
+        stalling(UpstreamLimits { requests: 1, streams: 1, ..UpstreamLimits::default() }).await;
     let mut get = post();
     *get.method_mut() = Method::GET;
     *get.body_mut() = Bytes::new();

@@ -174,7 +174,9 @@ impl Bridge {
     /// wait in vain.
     pub(super) fn too_long(&mut self, ends: &Ends) -> MessageOutcome {
         let number = id_of_answer(&ends.first, &ends.last);
-        let Some(pending) = number.and_then(|number| self.pending.remove(&number)) else { return MessageOutcome::NoMessage };
+        let Some(pending) = number.and_then(|number| self.pending.remove(&number)) else {
+            return MessageOutcome::NoMessage;
+        };
         self.keep(Arc::clone(&pending.stream));
         let message = error(&pending.id, INTERNAL_ERROR, "the answer of the server is longer than 4 MiB");
         MessageOutcome::Deliver { stream: pending.stream, message, last: true }
@@ -214,12 +216,18 @@ impl Bridge {
         match method {
             "notifications/progress" => {
                 let named = number(object.inner(&["params"], "progressToken"));
-                let Some(pending) = named.and_then(|number| self.pending.get(&number)) else { return MessageOutcome::Drop };
+                let Some(pending) = named.and_then(|number| self.pending.get(&number)) else {
+                    return MessageOutcome::Drop;
+                };
                 let Some(token) = pending.progress_token.clone().filter(|_| pending.accepts_events) else {
                     return MessageOutcome::Drop;
                 };
                 object.set_inner(&["params"], "progressToken", token);
-                MessageOutcome::Deliver { stream: Arc::clone(&pending.stream), message: object.to_string(), last: false }
+                MessageOutcome::Deliver {
+                    stream: Arc::clone(&pending.stream),
+                    message: object.to_string(),
+                    last: false,
+                }
             }
             "notifications/cancelled" => {
                 let Some(named) = object.inner(&["params"], "requestId") else { return MessageOutcome::Drop };

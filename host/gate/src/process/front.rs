@@ -26,7 +26,9 @@ impl ProcessUpstream {
         };
         let owner = ProcessOwner::of(&sender.caller);
         match object.kind() {
-            Some(MessageKind::Request { id, method }) => self.request(wishes, &text, (&id, &method), &owner, sender).await,
+            Some(MessageKind::Request { id, method }) => {
+                self.request(wishes, &text, (&id, &method), &owner, sender).await
+            }
             Some(MessageKind::Notification { method }) => match self.existing(wishes, &owner).await {
                 Some(pin) => self.accepted(pin.process().notify(object, &method)).await,
                 None => Ok(answer::no_session()),

@@ -64,7 +64,7 @@ use self::command::Program;
 use self::lines::{ProcessLog, Withheld};
 use self::owner::ProcessOwner;
 use self::registry::Registry;
-use self::running::{ProcessEnd, ProcessParts, Pin, Process};
+use self::running::{Pin, Process, ProcessEnd, ProcessParts};
 use self::starter::Starter;
 use self::tokens::TokenFile;
 use crate::behind::{AnswerBody, Behind, BehindError, Sender};

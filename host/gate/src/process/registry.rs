@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::owner::{ProcessOwner, Person};
-use super::running::{ProcessEnd, Pin, Process};
+use super::owner::{Person, ProcessOwner};
+use super::running::{Pin, Process, ProcessEnd};
 use super::settings::{FIRST_PAUSE, LONGEST_PAUSE, MAX_REMEMBERED_CRASHES, STABLE_AFTER};
 use crate::behind::BehindError;
 

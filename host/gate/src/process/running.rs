@@ -22,7 +22,7 @@ use super::settings::{
     END_WITHIN, MAX_LINE_BYTES, MAX_LOGGED_BYTES, MAX_QUEUED_MESSAGES, MAX_UNREAD_MESSAGES, RESUME_WITHIN,
 };
 use super::stream::{Absence, Stream};
-use super::tokens::{TokenFileError, TokenFile};
+use super::tokens::{TokenFile, TokenFileError};
 
 /// A process, for one person and one client, in one session or in none.
 pub(super) struct Process {
@@ -454,7 +454,9 @@ async fn read(mut lines: Lines<tokio::process::ChildStdout>, process: Arc<Proces
             MessageOutcome::Deliver { stream, message, last } => stream.push(message, last).await,
             MessageOutcome::Reply(line) => process.send_unawaited(line),
             MessageOutcome::End(stream) => stream.end(),
-            MessageOutcome::Drop => tracing::debug!(process = process.number, "a message belongs to no request in flight"),
+            MessageOutcome::Drop => {
+                tracing::debug!(process = process.number, "a message belongs to no request in flight")
+            }
             // Logged already.
             MessageOutcome::NoMessage if matches!(line, Line::TooLong(_)) => {}
             MessageOutcome::NoMessage => log.no_message(&line),

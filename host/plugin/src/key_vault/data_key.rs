@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{KeyVault, VaultCollection, VaultFault, VaultObject};
-use crate::private_files::{self, PrivateFolderError, FileOwner};
+use crate::private_files::{self, FileOwner, PrivateFolderError};
 use crate::secret_store::{DataKeys, KEY_BYTES, KeyError, KeyFile, KeySource, OF_URLS, lock_beside};
 
 /// Binds what is sealed to its purpose and form.

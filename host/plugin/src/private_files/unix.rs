@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Exposed, FOREIGN, PrivateFolderError, FileOwner, WRITABLE};
+use super::{Exposed, FOREIGN, FileOwner, PrivateFolderError, WRITABLE};
 
 /// Symbolic links that are followed on one path, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -18,7 +18,11 @@ const STICKY: u32 = 0o1000;
 /// Follows a path from the root, lets `make` create what is missing on it, and returns it without symbolic links.
 /// Nothing is created in a folder that was not found good. Nothing on the way may be changed by another user than the
 /// administrator; the folder at its end belongs to the user.
-pub(super) fn walk(user: &FileOwner, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, PrivateFolderError> {
+pub(super) fn walk(
+    user: &FileOwner,
+    path: &Path,
+    make: impl Fn(&Path) -> io::Result<()>,
+) -> Result<PathBuf, PrivateFolderError> {
     let here = follow(user, path, make)?;
     let found = fs::symlink_metadata(&here)?;
     let exposed = |rule| Err(Exposed { path: here.clone(), rule }.into());
@@ -42,7 +46,11 @@ pub(super) fn examine(user: &FileOwner, path: &Path) -> Result<(), PrivateFolder
 }
 
 /// Follows a path, whose folders have to be good; the one at its end is not looked at.
-fn follow(user: &FileOwner, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, PrivateFolderError> {
+fn follow(
+    user: &FileOwner,
+    path: &Path,
+    make: impl Fn(&Path) -> io::Result<()>,
+) -> Result<PathBuf, PrivateFolderError> {
     let mut ahead: VecDeque<OsString> = names(path);
     let mut here = PathBuf::from("/");
     let mut links = 0;

@@ -30,7 +30,7 @@ use super::{
     DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreLimits, StoreReport, same,
 };
 use crate::clock::Clock;
-use crate::private_files::{Exposed, PrivateFolderError, FileOwner};
+use crate::private_files::{Exposed, FileOwner, PrivateFolderError};
 
 mod as_it_is;
 mod aside;

@@ -10,7 +10,7 @@ use wasmtime::{Store, UpdateDeadline};
 use super::call_context::{CallContext, EndOfCall};
 use super::error::ServeError;
 use super::loaded::{Exports, Loaded, Shape};
-use super::places::{NoCallPlace, CallPlace, CallPlaces};
+use super::places::{CallPlace, CallPlaces, NoCallPlace};
 use super::settings::ToolComponentSettings;
 use super::state::{Grants, ToolState};
 use crate::bindings::tools::{Tools, ToolsPre};

@@ -156,7 +156,7 @@ fn an_address_has_as_much_of_what_is_whole_as_is_left_at_most() {
 #[test]
 fn where_there_is_no_room_there_is_some_to_spare_for_little_of_a_client_that_occupies_nothing_else() {
     let full = |spare: usize| {
-        let bounds = Bounds { most: 4, most_each: 4, least: 1, newcomers_first: false, little: 2, spare };
+        let bounds = ShareBounds { most: 4, most_each: 4, least: 1, newcomers_first: false, little: 2, spare };
         let shares = Shares::new(bounds);
         let mut whole = shares.of("203.0.113.1");
         assert!(whole.grow_to_the_end(4));

@@ -129,7 +129,9 @@ async fn plain_http_on_a_network_is_refused_unless_a_proxy_is_declared() {
     let proxies: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
     for address in ["0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[2001:db8::1]:80"] {
         let address = address.parse().unwrap();
-        assert!(matches!(HttpServer::check(address, false, &[]), Err(ServerError::Insecure(found)) if found == address));
+        assert!(
+            matches!(HttpServer::check(address, false, &[]), Err(ServerError::Insecure(found)) if found == address)
+        );
         assert!(HttpServer::check(address, true, &[]).is_ok());
         assert!(HttpServer::check(address, false, &proxies).is_ok());
     }

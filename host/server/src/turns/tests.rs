@@ -139,7 +139,7 @@ fn there_are_no_more_places_than_there_are() {
 }
 
 /// A request that waits.
-type Wait = Pin<Box<dyn Future<Output = Option<Turn>>>>;
+type Wait = Pin<Box<dyn Future<Output = Option<HandlerTurn>>>>;
 
 /// Requests of an address that wait, as many as may.
 fn wait_all(turns: &Arc<Turns>, client: &str) -> Vec<Wait> {
@@ -153,7 +153,7 @@ fn wait_all(turns: &Arc<Turns>, client: &str) -> Vec<Wait> {
 }
 
 /// The turns of those that wait no more.
-fn begun(waiting: &mut Vec<Wait>) -> Vec<Turn> {
+fn begun(waiting: &mut Vec<Wait>) -> Vec<HandlerTurn> {
     let mut begun = Vec::new();
     waiting.retain_mut(|waiting| match poll(waiting.as_mut()) {
         Poll::Ready(turn) => {

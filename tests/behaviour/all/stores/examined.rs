@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use entra_mcp_plugin::clock::{Clock, ManualClock};
 use entra_mcp_plugin::secret_store::{
-    DataKeys, GivenKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, SecretStore as _, StoreError, StoreReport,
+    DataKeys, GivenDataKeys, KEY_BYTES, RedisError, RedisOptions, RedisStore, SecretStore as _, StoreError, StoreReport,
 };
 
 use super::{bytes, text};
@@ -18,8 +18,8 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 /// Another key than that of all stores of these tests.
-fn other_keys() -> Arc<GivenKeys> {
-    Arc::new(GivenKeys::new(DataKeys::parse(&[8; KEY_BYTES]).unwrap(), "another"))
+fn other_keys() -> Arc<GivenDataKeys> {
+    Arc::new(GivenDataKeys::new(DataKeys::parse(&[8; KEY_BYTES]).unwrap(), "another"))
 }
 
 /// The keys of the records below a prefix.

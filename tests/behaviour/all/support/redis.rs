@@ -6,7 +6,9 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use entra_mcp_plugin::clock::Clock;
-use entra_mcp_plugin::secret_store::{DataKeys, GivenDataKeys, KEY_BYTES, KeySource, RedisOptions, RedisStore, RedisUrl};
+use entra_mcp_plugin::secret_store::{
+    DataKeys, GivenDataKeys, KEY_BYTES, KeySource, RedisOptions, RedisStore, RedisUrl,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -8,7 +8,7 @@ use world::testing::{self, World, run};
 
 use super::super::authorized::{MessageOrigin, handle_with};
 use super::{ALICE, Server, TestSession, authenticate, header, json_of, post};
-use crate::mcp::{self, RepeatedField, RepeatedFields, Peer, Reply};
+use crate::mcp::{self, Peer, RepeatedField, RepeatedFields, Reply};
 use crate::message::Request;
 use crate::testing::{ServerWorlds as _, TestCaller};
 

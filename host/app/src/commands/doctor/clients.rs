@@ -219,8 +219,9 @@ mod tests {
 
     #[test]
     fn a_redirect_has_to_be_registered_where_clients_do_not_register_themselves() {
-        let notes =
-            |facts: &VisitFacts| predictions(facts).into_iter().filter(|found| found.severity == Severity::Warning).count();
+        let notes = |facts: &VisitFacts| {
+            predictions(facts).into_iter().filter(|found| found.severity == Severity::Warning).count()
+        };
         assert_eq!((notes(&good()), notes(&VisitFacts { registers: false, ..good() })), (0, 1));
         assert_eq!(notes(&VisitFacts { is_local: true, ..good() }), 2, "two of them do not reach this machine");
     }

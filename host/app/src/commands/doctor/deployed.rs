@@ -8,7 +8,7 @@ use url::Url;
 
 use super::clients::VisitFacts;
 use super::report::Finding;
-use crate::probe::{ProbeAnswer, Probe, Unanswered};
+use crate::probe::{Probe, ProbeAnswer, Unanswered};
 
 /// What a page of an attacker has as its origin, and a name that is none of the server's.
 const FOREIGN_ORIGIN: &str = "https://attacker.example";

@@ -193,7 +193,10 @@ impl EntraQuestion<'_> {
             Err(error) => {
                 let failed = Finding::failure("component", error.to_string(), "report it with the log");
                 let what = "clock, metadata, keys and credential were not looked at: the component did not answer";
-                return EntraFindings { authority: vec![failed, Finding::skipped("metadata", what)], token: Vec::new() };
+                return EntraFindings {
+                    authority: vec![failed, Finding::skipped("metadata", what)],
+                    token: Vec::new(),
+                };
             }
         };
         let of = |subject: Subject| problems.iter().find(|problem| problem.about == subject);

@@ -1,7 +1,7 @@
 //! What is on this machine: settings and where they come from, and the modes of files.
 
 use super::report::Finding;
-use crate::config::{ConfigError, SettingOrigin, Secrecy, Sources, UsedFile};
+use crate::config::{ConfigError, Secrecy, SettingOrigin, Sources, UsedFile};
 
 /// Where each setting comes from.
 pub(super) fn settings(sources: &Sources) -> Vec<Finding> {

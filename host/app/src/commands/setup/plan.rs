@@ -45,7 +45,10 @@ impl Plan {
     ) -> Self {
         let has_certificate = needs.remote.as_ref().is_some_and(|remote| !remote.certificates.is_empty());
         let mut steps = Vec::new();
-        let document = found.unwrap_or_else(|| RegistrationDocument { display_name: name.to_owned(), ..RegistrationDocument::default() });
+        let document = found.unwrap_or_else(|| RegistrationDocument {
+            display_name: name.to_owned(),
+            ..RegistrationDocument::default()
+        });
         let lacks = needs.lacks(&document);
         let has_other = !document.key_credentials.is_empty() || !document.password_credentials.is_empty();
         let mut patch = needs.patch(&document, &lacks, new_id);

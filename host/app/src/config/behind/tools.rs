@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::Context;
 use super::egress::{self, EgressConfig, EgressEntry};
-use super::names::{Keys, GivenNames, ServerPlace};
+use super::names::{GivenNames, Keys, ServerPlace};
 use super::variables::{VariableEntries, Variables};
 use crate::config::setting::SettingValue;
 use crate::config::{ConfigError, within};

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::Context;
 use super::egress::{check_resource, qualified};
-use super::names::{Keys, GivenNames, ServerPlace};
+use super::names::{GivenNames, Keys, ServerPlace};
 use super::variables::{VariableEntries, Variables};
 use crate::config::endpoints::is_loopback;
 use crate::config::setting::SettingValue;

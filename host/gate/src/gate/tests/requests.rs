@@ -252,5 +252,5 @@ async fn it_is_known_that_a_request_goes_on_before_the_server_behind_answers() {
     asking.abort();
     *keeper.admission.lock().unwrap() = Some(Err(trapped()));
     let refused = gate.handle(post(), || panic!("it goes on")).await;
-    assert!(matches!(refused, Outcome::Answer(answer) if answer.status() == 500));
+    assert!(matches!(refused, GateOutcome::Answer(answer) if answer.status() == 500));
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::keyring::entry_named_in;
 use super::{DataKeys, KeyError, KeySource, MAX_TEXT_BYTES};
-use crate::private_files::{self, PrivateFolderError, FileOwner};
+use crate::private_files::{self, FileOwner, PrivateFolderError};
 
 /// The extension of the file that a process locks while it replaces keys. The rest of its name is that of the key file, which
 /// cannot be locked itself: another file takes its place.

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::{
-    Exposed, PrivateFolderError, KEY_EXTENSION, OpenError, SCHEMA_VERSION, StoreTransaction, FileOwner, as_it_is, fingerprint,
-    is_damaged, mistaken, room,
+    Exposed, FileOwner, KEY_EXTENSION, OpenError, PrivateFolderError, SCHEMA_VERSION, StoreTransaction, as_it_is,
+    fingerprint, is_damaged, mistaken, room,
 };
 use crate::clock::Clock;
 use crate::private_files;
@@ -49,7 +49,7 @@ pub(super) fn look(
 }
 
 fn look_once(
-    user: &User,
+    user: &FileOwner,
     path: &Path,
     source: &Arc<dyn KeySource>,
     clock: &Arc<dyn Clock>,

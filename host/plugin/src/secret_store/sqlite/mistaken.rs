@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::{OpenError, as_it_is, aside, is_damaged, read_only};
-use crate::private_files::{self, User};
+use crate::private_files::{self, FileOwner};
 
 /// What every database begins with.
 const HEADER: [u8; 16] = *b"SQLite format 3\0";
@@ -22,7 +22,7 @@ pub(super) const FOREIGN: &str = "it is the database of another program. Nothing
 /// it. A database that another program has made is refused in any case.
 ///
 /// A process that begins a store makes the key before it writes into the file. So `is_key_beside` is asked after the file.
-pub(super) fn refuse(user: &User, path: &Path, is_key_beside: impl FnOnce() -> bool) -> Result<(), OpenError> {
+pub(super) fn refuse(user: &FileOwner, path: &Path, is_key_beside: impl FnOnce() -> bool) -> Result<(), OpenError> {
     let refused = |reason: String| OpenError::Database { path: path.to_owned(), reason };
     let file = match private_files::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

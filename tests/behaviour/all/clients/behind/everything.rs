@@ -98,7 +98,8 @@ mod over_http {
 
     async fn visit(client: Client) {
         let bare = Bare::everything().await;
-        play(&client, Behind::Http { url: &bare.url, bare: Some(&bare), ended: [200, 400] }, false, RULES, &tour()).await;
+        play(&client, Behind::Http { url: &bare.url, bare: Some(&bare), ended: [200, 400] }, false, RULES, &tour())
+            .await;
     }
 
     with_every_client!(client = "server-everything", visit);

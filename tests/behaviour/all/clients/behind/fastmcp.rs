@@ -116,7 +116,14 @@ mod over_http {
 
     async fn visit(client: Client) {
         let bare = Bare::fastmcp().await;
-        play(&client, Behind::Http { url: &bare.url, bare: Some(&bare), ended: [200, 404] }, true, RULES, &tour(client.modern)).await;
+        play(
+            &client,
+            Behind::Http { url: &bare.url, bare: Some(&bare), ended: [200, 404] },
+            true,
+            RULES,
+            &tour(client.modern),
+        )
+        .await;
         let requests = bare.requests();
         let resumed = requests.iter().filter(|fields| fields.iter().any(|(name, _)| name == "last-event-id"));
         assert!(client.modern || resumed.count() >= 2, "through the gate and without it");

@@ -355,7 +355,8 @@ fn a_key_and_a_store_of_another_user_are_refused() {
     let key = KeyFile::of(FileOwner::another(), &fixture.key_path()).read().err().unwrap();
     assert!(matches!(key, KeyError::Exposed { reason: "belongs to another user", .. }), "{key}");
     let clock = Arc::new(fixture.clock.clone());
-    let store = SqliteStore::open_as(FileOwner::another(), &fixture.path(), |file| Arc::new(file), clock).err().unwrap();
+    let store =
+        SqliteStore::open_as(FileOwner::another(), &fixture.path(), |file| Arc::new(file), clock).err().unwrap();
     assert!(matches!(store, OpenError::FolderExposed { reason: "belongs to another user", .. }), "{store}");
 }
 
