@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use world::once::{Failure, OnceError};
+use world::provided_tools::DelegationError;
 use world::{HttpError, StoreError};
 
 use crate::acquire::AcquireError;
+use crate::oauth::OAuthError;
 
 /// The longest error code and request id that are repeated to a client.
 const MAX_EVIDENCE: usize = 128;
@@ -96,6 +98,40 @@ impl<E: std::error::Error + 'static> GraphError<E> {
             Self::TooMany(after) => GraphError::TooMany(after),
             Self::NotAsked(failure) => GraphError::NotAsked(failure),
         })
+    }
+}
+
+impl GraphError {
+    /// What may be said to the clients of a server ([`AcquireError::public`]): not why the server cannot ask.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Token(error) => error.public(),
+            // The wait is known, and tells nothing of the server.
+            Self::NoToken(AcquireError::Unavailable(error @ OAuthError::Throttled(_))) => error.public(),
+            Self::Unreachable(_) | Self::NoToken(_) | Self::NotAsked(_) => {
+                "Microsoft Graph cannot be asked now. Try again later.".to_owned()
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// A stable reason code for the audit record.
+    pub fn reason(&self) -> String {
+        let reason = match self {
+            Self::Token(error) => return error.reason(),
+            Self::Throttled { .. } => "graph-throttled",
+            Self::Unauthorised(_) => "graph-unauthorised",
+            Self::Forbidden(_) => "graph-forbidden",
+            Self::NotFound(_) => "graph-not-found",
+            Self::Refused { .. } => "graph-refused",
+            Self::Unavailable { .. } | Self::NotAsked(_) => "graph-unavailable",
+            Self::Unreachable(_) => "graph-unreachable",
+            Self::Malformed(_) => "graph-malformed",
+            Self::NoToken(_) => "graph-no-token",
+            Self::TooMany(_) => DelegationError::TOO_MANY,
+            Self::NotConsented { .. } => "graph-not-consented",
+        };
+        reason.to_owned()
     }
 }
 
@@ -192,4 +228,34 @@ impl Evidence {
 fn plain(text: String) -> Option<String> {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (!text.is_empty() && text.len() <= MAX_EVIDENCE && text.chars().all(harmless)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use world::http_error::NotConnected;
+
+    use super::*;
+
+    #[test]
+    fn each_failure_has_a_stable_reason_code() {
+        let evidence = Evidence::default;
+        let errors: [(GraphError, &str); 13] = [
+            (GraphError::Token(StoreError::Contended.into()), "store"),
+            (GraphError::Throttled { after: None, evidence: evidence() }, "graph-throttled"),
+            (GraphError::Unauthorised(evidence()), "graph-unauthorised"),
+            (GraphError::Forbidden(evidence()), "graph-forbidden"),
+            (GraphError::NotFound(evidence()), "graph-not-found"),
+            (GraphError::Refused { status: 400, evidence: evidence() }, "graph-refused"),
+            (GraphError::Unavailable { status: 503, evidence: evidence() }, "graph-unavailable"),
+            (GraphError::Unreachable(HttpError::Connect(NotConnected::Refused)), "graph-unreachable"),
+            (GraphError::Malformed(evidence()), "graph-malformed"),
+            (GraphError::NoToken(StoreError::Contended.into()), "graph-no-token"),
+            (GraphError::TooMany(Duration::from_secs(9)), "graph-too-many"),
+            (GraphError::NotAsked(Failure::new("another call has failed")), "graph-unavailable"),
+            (GraphError::NotConsented { permission: "User.Read", code: 65001 }, "graph-not-consented"),
+        ];
+        for (error, reason) in errors {
+            assert_eq!(error.reason(), reason, "{error:?}");
+        }
+    }
 }
