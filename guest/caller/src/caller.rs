@@ -5,6 +5,7 @@
 
 mod bearer;
 mod person;
+mod remedy;
 mod session;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use crate::session::{Membership, Unconfirmed};
 
 pub use bearer::BearerCaller;
 pub use person::PersonCaller;
+pub use remedy::{Remedy, RetryPause};
 pub use session::SessionCaller;
 
 /// By what a caller is known.

@@ -11,6 +11,7 @@ pub mod session;
 pub mod testing;
 
 pub use caller::{
-    BearerCaller, Caller, CallerAuthentication, CallerReference, Delegated, NoToken, PersonCaller, SessionCaller,
+    BearerCaller, Caller, CallerAuthentication, CallerReference, Delegated, NoToken, PersonCaller, Remedy, RetryPause,
+    SessionCaller,
 };
 pub use local::PersonWorld;

@@ -8,8 +8,8 @@ use caller::session::IssuedTokens;
 use caller::session::Owner;
 use caller::session::lifecycle::{self, Beginning};
 use caller::session::refresh::{self, RefreshError};
+use caller::{Remedy, RetryPause};
 use entra::AcquireError;
-use entra::oauth::OAuthError;
 use http::Response;
 use serde_json::json;
 use world::{StoreError, Unrecorded, limits};
@@ -169,12 +169,14 @@ impl From<Unrecorded> for TokenRequestError {
 
 impl From<AcquireError> for TokenRequestError {
     fn from(error: AcquireError) -> Self {
-        match error {
-            AcquireError::NeedsPerson { reason, .. } => refused("invalid_grant", &reason),
-            AcquireError::Unavailable(OAuthError::Throttled(wait)) => {
-                Self::Unavailable(OAuthError::Throttled(wait).public(), wait.as_secs())
+        let public = error.public();
+        match Remedy::from(&error) {
+            Remedy::SignIn { .. } => refused("invalid_grant", &public),
+            Remedy::Later(Some(RetryPause::For(wait))) => Self::Unavailable(public, wait.as_secs()),
+            // The grant is not the reason, so the client keeps it. A pause that another call was given is not passed on.
+            Remedy::StepUp { .. } | Remedy::Refused | Remedy::TooMany(_) | Remedy::Later(_) => {
+                Self::Unavailable(public, RETRY_AFTER_SECONDS)
             }
-            other => Self::Unavailable(other.public(), RETRY_AFTER_SECONDS),
         }
     }
 }
@@ -237,7 +239,7 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Resu
         Ok(begun) => begun,
         Err(error) => {
             let recorded = env.entra.trail.record(event(Outcome::Failure).because(error.reason())).await;
-            if !matches!(error, AcquireError::NeedsPerson { .. }) {
+            if !matches!(Remedy::from(&error), Remedy::SignIn { .. }) {
                 code.restore(env).await;
             }
             recorded?;
@@ -264,6 +266,8 @@ async fn begin(env: &ServerWorld<'_>, code: &GoodCode, resource: String) -> Resu
 
 /// Lets the client try again, once the session that it will never hear of is known to be gone.
 async fn undo(env: &ServerWorld<'_>, code: &GoodCode, ended: Result<(), AcquireError>) {
+    // More than the remedy counts: it is to try again later both where the session is gone and its end is not recorded,
+    // and where the store could not remove the session.
     if !matches!(ended, Err(AcquireError::Store(_))) {
         code.restore(env).await;
     }

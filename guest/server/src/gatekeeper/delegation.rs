@@ -2,10 +2,8 @@
 //! server has, and what the host is told where there is no token.
 
 use base::settings::Settings;
-use caller::NoToken;
-use caller::local::{SignInError, accounts};
-use entra::AcquireError;
-use entra::graph::GraphError;
+use caller::local::accounts;
+use caller::{NoToken, Remedy};
 use world::Clock;
 use world::provided_tools::{DelegationError, DelegationErrorCategory as Category};
 
@@ -34,93 +32,85 @@ pub(super) fn error(category: Category, code: &str, message: &str) -> Delegation
 
 /// What the host is told of a token that there is not.
 pub(super) fn no_token(clock: &dyn Clock, from: &NoToken) -> DelegationError {
-    match from {
-        NoToken::Acquire(failed) => of_acquire(failed, clock.now()),
-        NoToken::SignIn(failed) => of_sign_in(failed, clock.now()),
-        NoToken::Unavailable(GraphError::NoToken(failed)) => of_acquire(failed, clock.now()),
-        NoToken::Unavailable(too_many @ GraphError::TooMany(wait)) => DelegationError {
-            retry_after: Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
-            ..error(Category::Unavailable, DelegationError::TOO_MANY, &sentence(&too_many.to_string()))
-        },
-        NoToken::Unavailable(_) => {
-            error(Category::Unavailable, "entra-unavailable", "Microsoft Entra ID cannot be asked now: try again later")
+    let of = |category| error(category, &from.reason(), &from.told());
+    match Remedy::from(from) {
+        Remedy::SignIn { claims } | Remedy::StepUp { claims } => {
+            DelegationError { claims: claims.map(str::to_owned), ..of(Category::NeedsPerson) }
+        }
+        Remedy::Refused => of(Category::Refused),
+        Remedy::TooMany(after) => {
+            DelegationError { retry_after: Some(bounded(after.as_secs().max(1))), ..of(Category::Unavailable) }
+        }
+        Remedy::Later(pause) => {
+            let retry_after = pause.map(|pause| bounded(pause.seconds(clock.now())));
+            DelegationError { retry_after, ..of(Category::Unavailable) }
         }
     }
 }
 
-/// Seconds until this Unix time in seconds.
-fn after(at: u64, now: u64) -> u32 {
-    u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX)
-}
-
-fn of_acquire(failed: &AcquireError, now: u64) -> DelegationError {
-    let of = |category| error(category, &failed.reason(), &failed.public());
-    match failed {
-        AcquireError::NeedsPerson { claims, .. } | AcquireError::StepUp { claims, .. } => {
-            DelegationError { claims: claims.clone(), ..of(Category::NeedsPerson) }
-        }
-        AcquireError::Refused(_) => of(Category::Refused),
-        AcquireError::Unavailable(failed) => {
-            DelegationError { retry_after: failed.retry_at(now).map(|at| after(at, now)), ..of(Category::Unavailable) }
-        }
-        AcquireError::Store(_) | AcquireError::Unrecorded(_) => of(Category::Unavailable),
-    }
-}
-
-/// What the failure of a sign-in of the person at this machine means to the host.
-pub(super) fn of_sign_in(failed: &SignInError, now: u64) -> DelegationError {
-    let category = match failed {
-        SignInError::Refused(_) | SignInError::Misconfigured { .. } => Category::Refused,
-        SignInError::Unavailable(_)
-        | SignInError::Authority(_)
-        | SignInError::Store(_)
-        | SignInError::Unrecorded(_) => Category::Unavailable,
-        SignInError::InteractionRequired { .. }
-        | SignInError::Declined
-        | SignInError::TimedOut(_)
-        | SignInError::Deferred { .. }
-        | SignInError::Untrusted(_)
-        | SignInError::AccountSelection(_)
-        | SignInError::JoinedFailed(_)
-        | SignInError::TakenOver
-        | SignInError::ClientGone
-        | SignInError::NoBrowser(_)
-        | SignInError::Broker(_) => Category::NeedsPerson,
-    };
-    let retry_at = if let SignInError::Unavailable(failed) = failed { failed.retry_at(now) } else { None };
-    let claims = if let SignInError::InteractionRequired { claims, .. } = failed { claims.clone() } else { None };
-    DelegationError {
-        claims,
-        retry_after: retry_at.map(|at| after(at, now)),
-        ..error(category, &failed.reason(), &sentence(&failed.to_string()))
-    }
-}
-
-/// The text of an error as a sentence of its own.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase()).into_iter().flatten();
-    let end = if text.ends_with(['.', ')']) { "" } else { "." };
-    first.chain(letters).chain(end.chars()).collect()
+/// Seconds as the host is told of them.
+fn bounded(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use caller::local::SignInError;
+    use entra::AcquireError;
+    use entra::graph::GraphError;
+    use entra::oauth::OAuthError;
+    use world::once::Failure;
+    use world::testing::START;
+
     use super::*;
 
     #[test]
-    fn a_sign_in_that_failed_means_the_same_wherever_it_is_asked_for() {
-        for (failed, category) in [
-            (SignInError::Declined, Category::NeedsPerson),
-            (SignInError::ClientGone, Category::NeedsPerson),
-            (SignInError::Store(world::StoreError::Contended), Category::Unavailable),
+    fn the_host_is_told_what_the_caller_can_do_with_claims_and_a_time_where_they_are_known() {
+        let world = world::testing::World::default();
+        let env = entra::testing::EntraWorlds::entra_remote(&world);
+        let unavailable = |error| NoToken::Acquire(AcquireError::Unavailable(error));
+        let sign_in = NoToken::SignIn;
+        let claims = || Some("{}".to_owned());
+        let sentence = || "Sign in again.".to_owned();
+        let not_asked = |retry_at| Failure { retry_at: Some(retry_at), ..Failure::new("asked to wait") };
+        for (failed, category, claims, retry_after) in [
+            (
+                NoToken::Acquire(AcquireError::NeedsPerson { reason: sentence(), claims: claims() }),
+                Category::NeedsPerson,
+                claims(),
+                None,
+            ),
+            (
+                NoToken::Acquire(AcquireError::StepUp { reason: sentence(), claims: claims() }),
+                Category::NeedsPerson,
+                claims(),
+                None,
+            ),
+            (unavailable(OAuthError::Throttled(Duration::from_secs(7))), Category::Unavailable, None, Some(7)),
+            (unavailable(OAuthError::NotAsked(not_asked(START + 5))), Category::Unavailable, None, Some(5)),
+            (unavailable(OAuthError::NotAsked(not_asked(START - 5))), Category::Unavailable, None, Some(0)),
+            (unavailable(OAuthError::ServerError(500)), Category::Unavailable, None, None),
+            (
+                sign_in(SignInError::InteractionRequired { reason: sentence(), claims: claims() }),
+                Category::NeedsPerson,
+                claims(),
+                None,
+            ),
+            (sign_in(SignInError::Declined), Category::NeedsPerson, None, None),
+            (sign_in(SignInError::ClientGone), Category::NeedsPerson, None, None),
+            (sign_in(SignInError::Store(world::StoreError::Contended)), Category::Unavailable, None, None),
+            (
+                NoToken::Unavailable(GraphError::TooMany(Duration::from_millis(300))),
+                Category::Unavailable,
+                None,
+                Some(1),
+            ),
         ] {
-            let world = world::testing::World::default();
-            let env = entra::testing::EntraWorlds::entra_remote(&world);
-            let error = no_token(env.clock, &NoToken::SignIn(failed.clone()));
-            assert_eq!((error.category, error.code.as_str()), (category, failed.reason().as_str()));
-            assert_eq!(error, of_sign_in(&failed, env.clock.now()));
-            assert!(error.message.ends_with('.'), "{}", error.message);
+            let (code, message) = (failed.reason(), failed.told());
+            let expected = DelegationError { category, code, message, claims, retry_after };
+            assert_eq!(no_token(env.clock, &failed), expected, "{failed:?}");
         }
     }
 
@@ -128,7 +118,7 @@ mod tests {
     fn a_caller_that_asks_too_often_is_told_when_to_ask_again() {
         let world = world::testing::World::default();
         let env = entra::testing::EntraWorlds::entra_remote(&world);
-        let too_many = NoToken::Unavailable(GraphError::TooMany(std::time::Duration::from_secs(9)));
+        let too_many = NoToken::Unavailable(GraphError::TooMany(Duration::from_secs(9)));
         let error = no_token(env.clock, &too_many);
         assert_eq!((error.category, error.code.as_str()), (Category::Unavailable, DelegationError::TOO_MANY));
         assert_eq!(error.retry_after, Some(9));

@@ -125,7 +125,7 @@ pub async fn headers(
             // Entra ID takes several permissions of one resource in one request.
             let token = request.caller.delegated(&permissions.join(" "), None).await;
             let token =
-                token.map_err(|error| IdentityError::of(error, request.caller.kind(), env.entra.clock.now()))?;
+                token.map_err(|error| IdentityError::of(&error, request.caller.kind(), env.entra.clock.now()))?;
             Ok(HeaderMap::from_iter([(AUTHORIZATION, sensitive(&["Bearer ", token.reveal()].concat())?)]))
         }
     }

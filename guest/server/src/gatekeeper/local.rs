@@ -4,10 +4,10 @@
 //! sealed by this machine's key: it names the account and the server, and for ten minutes.
 
 use base::Secret;
-use caller::claims;
 use caller::local::accounts::{self, Account};
 use caller::local::interactive::{self, NoClient, SignInRequest};
 use caller::local::{PersonWorld, SignInError, silent};
+use caller::{NoToken, claims};
 use entra::EntraWorld;
 use entra::graph::GraphChallenge;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use world::provided_tools::DelegationError;
 use world::records::{Partition, Sealed};
 use world::{BodyOnce, StoreError};
 
-use super::delegation::{granted, not_granted, of_sign_in};
+use super::delegation::{granted, no_token, not_granted};
 use super::handle::handle_invalid;
 
 /// Binds the ciphertext to its purpose and form.
@@ -57,7 +57,8 @@ pub fn local_token<'f>(
 ) -> BodyOnce<'f, Result<Secret<String>, DelegationError>> {
     Box::pin(async move {
         let env = &person.entra;
-        let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| of_sign_in(&error.into(), 0))?;
+        let failed = |error: SignInError| no_token(env.clock, &NoToken::SignIn(error));
+        let opened = env.records.open(&HANDLES, PURPOSE, handle).await.map_err(|error| failed(error.into()))?;
         let handle = opened.filter(|handle| env.clock.now() < handle.expires_at).ok_or_else(handle_invalid)?;
         let permissions = granted(env.settings, &handle.server, permissions)
             .ok_or_else(|| not_granted(&handle.server, permissions))?;
@@ -67,7 +68,7 @@ pub fn local_token<'f>(
             refused: challenge.refused.clone(),
         });
         let token = acquire(person, &handle.account, permissions, challenge.as_ref()).await;
-        token.map_err(|error| of_sign_in(&error, env.clock.now()))
+        token.map_err(failed)
     })
 }
 

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use base::policy::{Denial, TargetKind};
-use caller::NoToken;
 use caller::local::SignInError;
-use entra::AcquireError;
+use caller::{NoToken, Remedy};
 use entra::graph::GraphError;
-use entra::oauth::OAuthError;
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
 use world::{StoreError, Unrecorded};
 
@@ -18,7 +16,7 @@ use super::arguments::ArgumentError;
 const CLAIMS_CHALLENGE: &str = "claims-challenge";
 
 /// Why a tool has no answer. Shown to the model as `isError`, except for a sign-in that a client goes on with:
-/// [`SignInError::Deferred`] of the person at this machine, [`AcquireError::NeedsPerson`] of a remote caller.
+/// [`SignInError::Deferred`] of the person at this machine, [`Remedy::SignIn`] of a remote caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ToolError {
     /// Graph, or the token for it.
@@ -83,7 +81,10 @@ impl ToolError {
     /// Whether only the user of a remote call can bring what is missing; the claims challenge to sign in with, if any.
     pub fn needs_person(&self) -> Option<Option<&str>> {
         match self {
-            Self::Graph(GraphError::Token(AcquireError::NeedsPerson { claims, .. })) => Some(claims.as_deref()),
+            Self::Graph(error) => match Remedy::from(error) {
+                Remedy::SignIn { claims } => Some(claims),
+                Remedy::StepUp { .. } | Remedy::Refused | Remedy::TooMany(_) | Remedy::Later(_) => None,
+            },
             Self::Provided(ProviderError::Delegation(error))
                 if error.category == DelegationErrorCategory::NeedsPerson =>
             {
@@ -96,10 +97,10 @@ impl ToolError {
     /// Whether an API wants more of the person, and the sign-in behind the call is good for everything else.
     pub fn is_step_up(&self) -> bool {
         match self {
-            Self::Graph(GraphError::Token(AcquireError::StepUp { .. })) => true,
+            Self::Graph(error) => matches!(Remedy::from(error), Remedy::StepUp { .. }),
             Self::Provided(ProviderError::Delegation(error)) => {
                 error.category == DelegationErrorCategory::NeedsPerson
-                    && [AcquireError::STEP_UP, CLAIMS_CHALLENGE].contains(&error.code.as_str())
+                    && [Remedy::STEP_UP, CLAIMS_CHALLENGE].contains(&error.code.as_str())
             }
             _ => false,
         }
@@ -116,7 +117,10 @@ impl ToolError {
     /// Whether the caller has asked for too much; the time after which to try again.
     pub fn too_many(&self) -> Option<Duration> {
         match self {
-            Self::Graph(GraphError::TooMany(after)) => Some(*after),
+            Self::Graph(error) => match Remedy::from(error) {
+                Remedy::TooMany(after) => Some(after),
+                Remedy::SignIn { .. } | Remedy::StepUp { .. } | Remedy::Refused | Remedy::Later(_) => None,
+            },
             Self::Provided(ProviderError::Delegation(DelegationError { code, retry_after: Some(after), .. }))
                 if code == DelegationError::TOO_MANY =>
             {
@@ -129,17 +133,10 @@ impl ToolError {
     /// What may be said to the clients of a server: not why it cannot reach another one.
     pub fn public(&self) -> String {
         match self {
-            Self::Graph(GraphError::Token(error)) => error.public(),
+            Self::Graph(error) => error.public(),
             Self::SignIn(error) => error.public(),
             Self::Unrecorded(_) => Unrecorded::PUBLIC.to_owned(),
             Self::Store(_) => "The server cannot reach its store now. Try again later.".to_owned(),
-            // The wait is known, and tells nothing of the server.
-            Self::Graph(GraphError::NoToken(AcquireError::Unavailable(error @ OAuthError::Throttled(_)))) => {
-                error.public()
-            }
-            Self::Graph(GraphError::Unreachable(_) | GraphError::NoToken(_) | GraphError::NotAsked(_)) => {
-                "Microsoft Graph cannot be asked now. Try again later.".to_owned()
-            }
             Self::Provided(error) => provided(error),
             Self::Answer(_) => {
                 "The tool answered with something that is no answer of a tool. The operator of the server \
@@ -149,29 +146,16 @@ impl ToolError {
             Self::NoUser | Self::NoIdentity | Self::Undeclared { .. } | Self::Arguments(_) | Self::Denied(_) => {
                 self.to_string()
             }
-            Self::Graph(error) => error.to_string(),
         }
     }
 
     /// A stable reason code for the audit record.
     pub fn reason(&self) -> String {
         match self {
-            Self::Graph(GraphError::Token(error)) => error.reason(),
+            Self::Graph(error) => error.reason(),
             Self::SignIn(error) => error.reason(),
             Self::Unrecorded(_) => "audit".to_owned(),
             Self::Store(_) => "store".to_owned(),
-            Self::Graph(GraphError::Throttled { .. }) => "graph-throttled".to_owned(),
-            Self::Graph(GraphError::Unauthorised(_)) => "graph-unauthorised".to_owned(),
-            Self::Graph(GraphError::Forbidden(_)) => "graph-forbidden".to_owned(),
-            Self::Graph(GraphError::NotFound(_)) => "graph-not-found".to_owned(),
-            Self::Graph(GraphError::Refused { .. }) => "graph-refused".to_owned(),
-            Self::Graph(GraphError::Unavailable { .. }) => "graph-unavailable".to_owned(),
-            Self::Graph(GraphError::Unreachable(_)) => "graph-unreachable".to_owned(),
-            Self::Graph(GraphError::Malformed(_)) => "graph-malformed".to_owned(),
-            Self::Graph(GraphError::NoToken(_)) => "graph-no-token".to_owned(),
-            Self::Graph(GraphError::TooMany(_)) => DelegationError::TOO_MANY.to_owned(),
-            Self::Graph(GraphError::NotAsked(_)) => "graph-unavailable".to_owned(),
-            Self::Graph(GraphError::NotConsented { .. }) => "graph-not-consented".to_owned(),
             Self::NoUser => "no-user".to_owned(),
             Self::NoIdentity => "no-identity".to_owned(),
             Self::Undeclared { .. } => "undeclared-permission".to_owned(),

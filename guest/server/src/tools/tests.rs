@@ -218,6 +218,24 @@ fn a_remote_client_learns_nothing_of_the_servers_configuration_or_network() {
 }
 
 #[test]
+fn only_a_token_of_the_caller_leads_to_a_new_sign_in() {
+    let person = || AcquireError::NeedsPerson { reason: "ended".to_owned(), claims: Some("{}".to_owned()) };
+    let step_up = AcquireError::StepUp { reason: "once more".to_owned(), claims: None };
+    let after = Duration::from_secs(9);
+    for (error, needs_person, is_step_up, too_many) in [
+        (GraphError::Token(person()), Some(Some("{}")), false, None),
+        (GraphError::NoToken(person()), None, false, None),
+        (GraphError::Token(step_up), None, true, None),
+        (GraphError::TooMany(after), None, false, Some(after)),
+        (GraphError::Unauthorised(Evidence::default()), None, false, None),
+    ] {
+        let error = ToolError::Graph(error);
+        assert_eq!(error.needs_person(), needs_person, "{error:?}");
+        assert_eq!((error.is_step_up(), error.too_many()), (is_step_up, too_many), "{error:?}");
+    }
+}
+
+#[test]
 fn what_a_tool_takes_and_answers_is_published_as_plain_json_schema() {
     let nullable = |about: Option<&str>| {
         let mut schema = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });

@@ -3,9 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use entra::AcquireError;
+use entra::oauth::OAuthError;
 use http::header::{CACHE_CONTROL, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
+use world::once::Failure;
 
+use super::TokenRequestError;
 use crate::authorization_server::Endpoint;
 use crate::authorization_server::testing::*;
 
@@ -458,4 +462,31 @@ fn a_refresh_token_over_the_bound_of_its_client_is_not_used_up() {
     is(&flow.refresh(refresh, &[]), (429, "too_many_requests"));
     flow.world.advance(WINDOW);
     assert_eq!(flow.refresh(refresh, &[]).status(), 200);
+}
+
+#[test]
+fn a_grant_is_refused_where_its_person_has_to_sign_in_again_and_else_good_for_later() {
+    let refused = |text: &str| Err(("invalid_grant", text.to_owned()));
+    let later = |text: &str, seconds: u64| Ok((text.to_owned(), seconds));
+    let not_asked = Failure { retry_at: Some(u64::MAX), ..Failure::new("another call was told to wait") };
+    for (error, expected) in [
+        (AcquireError::NeedsPerson { reason: "Sign in again.".to_owned(), claims: None }, refused("Sign in again.")),
+        (AcquireError::StepUp { reason: "Once more.".to_owned(), claims: None }, later("Once more.", 5)),
+        (
+            AcquireError::Unavailable(OAuthError::Throttled(Duration::from_secs(30))),
+            later("Microsoft Entra ID asks to wait 30 seconds before the next attempt", 30),
+        ),
+        (
+            AcquireError::Unavailable(OAuthError::NotAsked(not_asked)),
+            later("Microsoft Entra ID cannot be reached now. Try again later.", 5),
+        ),
+        (world::StoreError::Contended.into(), later("other calls change the record all the time", 5)),
+    ] {
+        let answered = match TokenRequestError::from(error) {
+            TokenRequestError::Unavailable(text, seconds) => Ok((text, seconds)),
+            TokenRequestError::Refused(refusal) => Err((refusal.error, refusal.description)),
+            TokenRequestError::TooMany(after) => panic!("no bound is reached: {after:?}"),
+        };
+        assert_eq!(answered, expected);
+    }
 }

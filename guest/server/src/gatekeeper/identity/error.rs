@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use caller::{CallerAuthentication, NoToken};
-use entra::AcquireError;
-use entra::graph::GraphError;
+use caller::{CallerAuthentication, NoToken, Remedy};
 use world::StoreError;
 
 /// Why a request does not go on: what the client is answered, and no detail of why.
@@ -52,31 +50,21 @@ impl From<StoreError> for IdentityError {
 
 impl IdentityError {
     /// That of a caller that gets no token, at this Unix time in seconds.
-    pub(super) fn of(error: NoToken, kind: CallerAuthentication, now: u64) -> Self {
-        match error {
-            NoToken::Acquire(error) => Self::of_acquire(error, kind, now),
-            // No person is asked here.
-            NoToken::SignIn(_) => Self::SignInAgain,
-            NoToken::Unavailable(GraphError::TooMany(after)) => Self::TooMany(after),
-            NoToken::Unavailable(GraphError::NoToken(error)) => Self::of_acquire(error, kind, now),
-            NoToken::Unavailable(_) => Self::Unavailable { retry_after: None },
+    pub(super) fn of(error: &NoToken, kind: CallerAuthentication, now: u64) -> Self {
+        // More than the remedy counts: the person at this machine is no caller of a server behind, and not asked here.
+        if let NoToken::SignIn(_) = error {
+            return Self::SignInAgain;
         }
-    }
-
-    fn of_acquire(error: AcquireError, kind: CallerAuthentication, now: u64) -> Self {
-        match error {
-            AcquireError::NeedsPerson { claims: Some(claims), .. } if kind == CallerAuthentication::Bearer => {
-                Self::ClaimsChallenge(claims)
+        match Remedy::from(error) {
+            Remedy::SignIn { claims: Some(claims) } if kind == CallerAuthentication::Bearer => {
+                Self::ClaimsChallenge(claims.to_owned())
             }
             // A session that needs more of its person has ended; the next sign-in brings the claims.
-            AcquireError::NeedsPerson { .. } => Self::SignInAgain,
-            AcquireError::StepUp { .. } => Self::StepUp,
-            AcquireError::Refused(_) => Self::Refused { public: error.public(), reason: error.reason() },
-            AcquireError::Unavailable(error) => {
-                let retry_after = error.retry_at(now).map(|at| at.saturating_sub(now).max(1));
-                Self::Unavailable { retry_after }
-            }
-            AcquireError::Store(_) | AcquireError::Unrecorded(_) => Self::Unavailable { retry_after: None },
+            Remedy::SignIn { .. } => Self::SignInAgain,
+            Remedy::StepUp { .. } => Self::StepUp,
+            Remedy::Refused => Self::Refused { public: error.told(), reason: error.reason() },
+            Remedy::TooMany(after) => Self::TooMany(after),
+            Remedy::Later(pause) => Self::Unavailable { retry_after: pause.map(|pause| pause.seconds(now).max(1)) },
         }
     }
 
@@ -84,7 +72,7 @@ impl IdentityError {
     pub fn reason(&self) -> &str {
         match self {
             Self::SignInAgain | Self::ClaimsChallenge(_) => "interaction-required",
-            Self::StepUp => AcquireError::STEP_UP,
+            Self::StepUp => Remedy::STEP_UP,
             Self::Refused { reason, .. } => reason,
             Self::NoUser => "no-user",
             Self::TooMany(_) => "too-many",

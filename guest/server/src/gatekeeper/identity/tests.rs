@@ -9,6 +9,7 @@ use base::encoding::{digest, from_base64url};
 use base::settings::{ServerKind, ServerSettings};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use caller::local::SignInError;
 use caller::{CallerAuthentication, NoToken};
 use entra::AcquireError;
 use entra::graph::GraphError;
@@ -293,8 +294,9 @@ fn an_error_says_what_the_client_has_to_do() {
             Session,
             IdentityError::TooMany(Duration::from_secs(9)),
         ),
+        (NoToken::SignIn(SignInError::Store(down())), Session, IdentityError::SignInAgain),
     ] {
-        assert_eq!(IdentityError::of(error, kind, START), expected);
+        assert_eq!(IdentityError::of(&error, kind, START), expected);
     }
 }
 
