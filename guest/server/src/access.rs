@@ -179,7 +179,8 @@ impl<'a> Access<'a> {
     async fn confirm(&self) -> Result<Membership, Denial> {
         self.caller.confirm().await.map_err(|unconfirmed| match unconfirmed {
             Unconfirmed::Ended => Denial::SessionEnded,
-            Unconfirmed::Unavailable(reason) => {
+            // A denial is a text in an answer to an MCP message, which has no place for the time.
+            Unconfirmed::Unavailable { reason, retry_at: _ } => {
                 self.note("the roles of a caller cannot be confirmed", &reason);
                 Denial::MembershipUnconfirmed { reason }
             }
@@ -189,6 +190,7 @@ impl<'a> Access<'a> {
     /// Groups as Microsoft Graph lists them.
     async fn resolve(&self, facts: &Facts<'_>) -> Result<Vec<String>, Denial> {
         let groups = groups::of(&self.env.entra, facts.kind, facts.identity, Some(self.env.limiter));
+        // As in `confirm`, no client sees when to ask again.
         Box::pin(groups).await.map_err(|error| {
             let reason = error.to_string();
             self.note("the groups of a caller are not known", &reason);

@@ -101,7 +101,13 @@ impl<'w> Records<'w> {
     }
 
     /// The name of a record in the store, for tests that look there.
-    pub fn raw_key<'k, T>(&self, namespace: &Namespace<T>, key: impl Into<Key<'k>>) -> String {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn raw_key_of<'k, T>(&self, namespace: &Namespace<T>, key: impl Into<Key<'k>>) -> String {
+        self.raw_key(namespace, key)
+    }
+
+    /// The name of a record in the store. Code outside of this module does not get it.
+    fn raw_key<'k, T>(&self, namespace: &Namespace<T>, key: impl Into<Key<'k>>) -> String {
         namespace.raw_key(self.partitions, key.into())
     }
 

@@ -38,6 +38,9 @@ mod setup;
 mod sign_in;
 #[cfg(test)]
 #[cfg(unix)]
+mod smaller_world;
+#[cfg(test)]
+#[cfg(unix)]
 mod standard;
 #[cfg(test)]
 #[cfg(unix)]

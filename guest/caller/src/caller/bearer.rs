@@ -46,7 +46,8 @@ impl Caller for BearerCaller<'_> {
     }
 
     async fn confirm(&self) -> Result<Membership, Unconfirmed> {
-        Err(Unconfirmed::Unavailable("only the token says which roles and groups the caller has".to_owned()))
+        let reason = "only the token says which roles and groups the caller has".to_owned();
+        Err(Unconfirmed::Unavailable { reason, retry_at: None })
     }
 
     async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {

@@ -92,7 +92,8 @@ impl Caller for PersonCaller<'_> {
     }
 
     async fn confirm(&self) -> Result<Membership, Unconfirmed> {
-        Err(Unconfirmed::Unavailable("no rule is about the person at this machine".to_owned()))
+        let reason = "no rule is about the person at this machine".to_owned();
+        Err(Unconfirmed::Unavailable { reason, retry_at: None })
     }
 
     async fn delegated(&self, scope: &str, challenge: Option<&GraphChallenge>) -> Result<Secret<String>, NoToken> {

@@ -18,7 +18,7 @@ use entra::token::{IdTokenExpectations, ValidatedIdToken};
 use entra::{AcquireError, EntraWorld, token};
 use serde::{Deserialize, Serialize};
 use world::Clock;
-use world::once::{Failure, Policy, once};
+use world::once::{Failure, OnceError as _, Policy, once};
 use world::records::{Holder, Namespace, Partition, Ttl};
 
 use super::entra_tokens::{self, Wanted};
@@ -181,8 +181,13 @@ impl Membership {
 pub enum Unconfirmed {
     /// Entra ID wants the person again, and the session has ended.
     Ended,
-    /// Entra ID has not said it. The text is for the log.
-    Unavailable(String),
+    /// Entra ID has not said it.
+    Unavailable {
+        /// For the log.
+        reason: String,
+        /// When Entra ID may be asked again, if it has said so. Unix time in seconds.
+        retry_at: Option<u64>,
+    },
 }
 
 /// What Entra ID has said, by session.
@@ -201,10 +206,16 @@ pub async fn confirm(env: &EntraWorld<'_>, session: &Session) -> Result<Membersh
     let ask = async |_| ask(env, session).await;
     let asked: Result<Membership, AcquireError> =
         once(&env.records, &ANSWERS, &session.id, &Policy::ANSWER, counts, ask).await;
-    let Err(error) = asked else { return asked.map_err(|error| Unconfirmed::Unavailable(error.to_string())) };
+    let error = match asked {
+        Ok(membership) => return Ok(membership),
+        Err(error) => error,
+    };
     Err(match record::look(&env.records, &session.id).await {
         Ok(None) => Unconfirmed::Ended,
-        Ok(Some(_)) | Err(_) => Unconfirmed::Unavailable(error.to_string()),
+        Ok(Some(_)) | Err(_) => Unconfirmed::Unavailable {
+            reason: error.to_string(),
+            retry_at: error.failure(env.clock.now()).and_then(|failure| failure.retry_at),
+        },
     })
 }
 

@@ -16,7 +16,7 @@ use base::{Identity, Secret};
 use serde::Deserialize;
 use serde_json::json;
 use world::BodyOnce;
-use world::once::{Failure, Policy, once};
+use world::once::{Failure, OnceError as _, Policy, once};
 use world::records::{Namespace, Partition, Ttl};
 use world::{Clock, RateLimiter, StoreError, limits};
 use zeroize::Zeroizing;
@@ -49,8 +49,10 @@ const MAX_GROUPS: usize = 11_000;
 const GROUPS: Namespace<GroupIds> =
     Namespace::with_encoding(Partition::Store, "groups", Ttl::For(CACHE), GroupIds::encode, GroupIds::decode)
         .absent_if_unreadable();
-/// That Graph asks to wait, by its address, application, tenant and object.
-const THROTTLED: Namespace<()> = Namespace::marks(Partition::Store, "groups-throttled", Ttl::Kept);
+/// When Graph may be asked again that has asked to wait, by its address, application, tenant and object. Unix time in
+/// seconds.
+const THROTTLED: Namespace<u64> =
+    Namespace::json(Partition::Store, "groups-throttled", Ttl::Kept).absent_if_unreadable();
 
 /// Asks Graph as the application.
 struct GraphGroupResolver;
@@ -62,10 +64,10 @@ pub fn resolver(settings: &Settings) -> Option<&'static dyn GroupResolver> {
 
 #[async_trait(?Send)]
 impl GroupResolver for GraphGroupResolver {
-    async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
+    async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, Failure> {
         let Principal { tenant_id, object_id, client_id, .. } = principal;
         let groups = of(env, principal.kind, Identity { tenant_id, object_id, client_id }, None);
-        groups.await.map_err(|error| error.to_string())
+        groups.await.map_err(|error| error.failure(env.clock.now()).unwrap_or_else(|| Failure::new(error.to_string())))
     }
 }
 
@@ -106,8 +108,9 @@ async fn ask_unless_throttled(
 ) -> Result<GroupIds, GraphError> {
     let Identity { tenant_id, object_id, .. } = who;
     let key = [env.settings.graph.as_str(), &env.settings.client_id, tenant_id, object_id];
-    if env.records.exists(&THROTTLED, &key).await? {
-        return Err(Failure::new("Microsoft Graph has asked to wait").into());
+    if let Some(retry_at) = env.records.get(&THROTTLED, &key).await? {
+        let failure = Failure::new("Microsoft Graph has asked to wait");
+        return Err(Failure { retry_at: Some(retry_at), ..failure }.into());
     }
     if let Some(limiter) = limiter
         && limits::admit_caller(limiter, env.trail, GRAPH_REQUEST, who).await.is_err()
@@ -116,8 +119,10 @@ async fn ask_unless_throttled(
     }
     let answer = ask(env, who, limiter.is_none()).await;
     if let Err(GraphError::Throttled { after: Some(after), .. }) = &answer {
+        let wait = MAX_RETRY_AFTER.min(*after);
+        let retry_at = env.clock.now().saturating_add(wait.as_secs());
         // A wait that cannot be remembered costs a request.
-        let _ = env.records.put(&THROTTLED.kept_for(MAX_RETRY_AFTER.min(*after)), &key, &()).await;
+        let _ = env.records.put(&THROTTLED.kept_for(wait), &key, &retry_at).await;
     }
     answer
 }
@@ -199,7 +204,6 @@ mod tests {
     use base::Secret;
     use base::principal::Groups;
     use base::settings::Mode;
-    use world::once::OnceError as _;
     use world::testing::{TENANT, World, json as response, run};
     use world::{ClientCredential, Credential, CredentialError};
 
@@ -254,7 +258,7 @@ mod tests {
     }
 
     fn unavailable(reason: &str) -> Result<(), TokenError> {
-        Err(TokenError::GroupsUnavailable { reason: reason.to_owned() })
+        Err(TokenError::GroupsUnavailable { reason: reason.to_owned(), retry_after: None })
     }
 
     #[test]
@@ -375,9 +379,10 @@ mod tests {
         assert!(matches!(user(&authority), Err(TokenError::GroupsUnavailable { .. })));
         authority.publish("/getMemberObjects", listing(&[GROUP]));
         authority.world.advance(Duration::from_secs(6));
-        for seconds in [0, 48] {
+        for (seconds, left) in [(0, 54), (48, 6)] {
             authority.world.advance(Duration::from_secs(seconds));
-            let waits = unavailable("Microsoft Graph has asked to wait");
+            let reason = "Microsoft Graph has asked to wait".to_owned();
+            let waits = Err(TokenError::GroupsUnavailable { reason, retry_after: Some(left) });
             assert_eq!(validate(&authority, overage(user_claims())), waits);
         }
         assert_eq!(asked(&authority.world).len(), 2);

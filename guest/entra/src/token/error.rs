@@ -275,6 +275,8 @@ pub enum TokenError {
     GroupsUnavailable {
         /// For the log.
         reason: String,
+        /// Seconds after which Microsoft Graph may be asked again, if it has said so.
+        retry_after: Option<u64>,
     },
     /// There are no usable keys of the authority: it cannot be decided whether the token is genuine.
     #[error("the authority's signing keys are unavailable: {reason}")]

@@ -122,10 +122,12 @@ impl TokenError {
 
     /// Seconds after which the same token may be accepted, if that is known.
     pub fn retry_after_seconds(&self) -> Option<u32> {
-        match self {
-            Self::KeysUnavailable { retry_after, .. } => Some(u32::try_from(*retry_after).unwrap_or(u32::MAX)),
+        let seconds = match self {
+            Self::KeysUnavailable { retry_after, .. } => Some(*retry_after),
+            Self::GroupsUnavailable { retry_after, .. } => *retry_after,
             _ => None,
-        }
+        };
+        seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
     /// The facts behind it, for the log: a client must not see them.
@@ -162,7 +164,9 @@ impl TokenError {
             }
             Self::ScopesMissing { required, missing } => vec![fact("required", required), fact("missing", missing)],
             Self::RolesMissing { any_of } | Self::GroupsMissing { any_of } => vec![fact("any-of", any_of)],
-            Self::GroupsUnavailable { reason } | Self::KeysUnavailable { reason, .. } => vec![fact("reason", reason)],
+            Self::GroupsUnavailable { reason, .. } | Self::KeysUnavailable { reason, .. } => {
+                vec![fact("reason", reason)]
+            }
             Self::ConfigurationInvalid { setting } => vec![fact("setting", setting)],
         }
     }

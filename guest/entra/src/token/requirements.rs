@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use base::principal::{CallerKind, Groups, Principal};
+use world::once::Failure;
 
 use super::error::TokenError;
 use crate::entra_world::EntraWorld;
@@ -24,9 +25,9 @@ pub struct Requirements {
 /// Asks Microsoft Graph for the groups that did not fit into a token.
 #[async_trait(?Send)]
 pub trait GroupResolver {
-    /// Object ids of all groups the principal is in, transitively; the error is for the log. The resolver uses a
-    /// token that was issued to the server (on behalf of, or app-only), never the one that is being validated.
-    async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String>;
+    /// Object ids of all groups the principal is in, transitively; the reason of a failure is for the log. The resolver
+    /// uses a token that was issued to the server (on behalf of, or app-only), never the one that is being validated.
+    async fn groups(&self, env: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, Failure>;
 }
 
 impl Requirements {
@@ -65,10 +66,13 @@ impl Requirements {
             Groups::Overage => {
                 let Some(resolver) = resolver else {
                     let reason = "the token's groups are in overage and nothing resolves them".to_owned();
-                    return Err(TokenError::GroupsUnavailable { reason });
+                    return Err(TokenError::GroupsUnavailable { reason, retry_after: None });
                 };
-                resolved =
-                    resolver.groups(env, principal).await.map_err(|reason| TokenError::GroupsUnavailable { reason })?;
+                resolved = resolver.groups(env, principal).await.map_err(|failure| {
+                    let now = env.clock.now();
+                    let retry_after = failure.retry_at.map(|at| at.saturating_sub(now).max(1));
+                    TokenError::GroupsUnavailable { reason: failure.reason, retry_after }
+                })?;
                 &resolved
             }
         };

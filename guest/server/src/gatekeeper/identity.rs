@@ -83,7 +83,10 @@ pub async fn told_of(
         Some(Fact::Unknown | Fact::Unavailable(_)) if has_roles => match caller.confirm().await {
             Ok(membership) => Ok(ToolCaller { roles: membership.roles, ..told }),
             Err(Unconfirmed::Ended) => Err(IdentityError::SignInAgain),
-            Err(Unconfirmed::Unavailable(_)) => Err(IdentityError::Unavailable { retry_after: None }),
+            Err(Unconfirmed::Unavailable { retry_at, .. }) => {
+                let now = env.entra.clock.now();
+                Err(IdentityError::Unavailable { retry_after: retry_at.map(|at| at.saturating_sub(now).max(1)) })
+            }
         },
         Some(_) => Ok(told),
         // The person at this machine is no caller of a server behind.

@@ -244,14 +244,13 @@ impl Guard<'_> {
     /// The answer to a token of Entra ID that was not accepted.
     fn refuse_token(&self, error: &TokenError) -> Response<Vec<u8>> {
         let Some(challenge) = error.challenge() else {
-            let TokenError::KeysUnavailable { retry_after, .. } = error else {
-                return match error.status() {
-                    503 => unavailable(error.public_text()),
-                    status => text(status, error.public_text()),
-                };
+            let mut response = match error.status() {
+                503 => unavailable(error.public_text()),
+                status => text(status, error.public_text()),
             };
-            let mut response = text(error.status(), error.public_text());
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after));
+            if let Some(seconds) = error.retry_after_seconds() {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
             return response;
         };
         let scopes: Vec<_> = challenge.scopes.iter().map(|scope| self.env.site.qualified(self.path, scope)).collect();

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use async_trait::async_trait;
 use base::principal::{Groups, Principal};
 use serde_json::json;
+use world::once::Failure;
 use world::testing::run;
 
 use crate::entra_world::EntraWorld;
@@ -13,20 +14,20 @@ use crate::testing::*;
 use crate::token::*;
 
 struct Graph {
-    answer: Result<Vec<String>, String>,
+    answer: Result<Vec<String>, Failure>,
     asked: Cell<u32>,
 }
 
 #[async_trait(?Send)]
 impl GroupResolver for Graph {
-    async fn groups(&self, _: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, String> {
+    async fn groups(&self, _: &EntraWorld<'_>, principal: &Principal) -> Result<Vec<String>, Failure> {
         assert_eq!(principal.object_id, OBJECT);
         self.asked.set(self.asked.get() + 1);
         self.answer.clone()
     }
 }
 
-fn validate(answer: Result<Vec<String>, String>, any_group: &[&str]) -> (Result<ValidatedToken, TokenError>, u32) {
+fn validate(answer: Result<Vec<String>, Failure>, any_group: &[&str]) -> (Result<ValidatedToken, TokenError>, u32) {
     let authority = FakeAuthority::new();
     let graph = Graph { answer, asked: Cell::new(0) };
     let claims = with(user_claims(), json!({ "hasgroups": true }));
@@ -46,7 +47,7 @@ fn groups_in_overage_are_asked_for_when_a_group_is_required() {
 
 #[test]
 fn groups_in_overage_are_not_asked_for_without_need() {
-    let (result, asked) = validate(Err("never asked".to_owned()), &[]);
+    let (result, asked) = validate(Err(Failure::new("never asked")), &[]);
     assert_eq!((result.map(|token| token.principal().groups.clone()), asked), (Ok(Groups::Overage), 0));
 }
 
@@ -58,8 +59,13 @@ fn a_group_that_graph_does_not_list_is_missing() {
 
 #[test]
 fn a_failure_of_graph_is_no_refusal_and_no_acceptance() {
-    let (result, _) = validate(Err("throttled".to_owned()), &[GROUP]);
-    let error = result.unwrap_err();
-    assert_eq!(error, TokenError::GroupsUnavailable { reason: "throttled".to_owned() });
-    assert_eq!((error.status(), error.is_refusal()), (503, false));
+    // The time that Microsoft Graph names reaches the caller, and is never over by then.
+    let now = FakeAuthority::new().env.clock.now();
+    for (retry_at, retry_after) in [(None, None), (Some(now + 30), Some(30)), (Some(now), Some(1))] {
+        let (result, _) = validate(Err(Failure { retry_at, ..Failure::new("throttled") }), &[GROUP]);
+        let error = result.unwrap_err();
+        let expected = retry_after.map(u64::from);
+        assert_eq!(error, TokenError::GroupsUnavailable { reason: "throttled".to_owned(), retry_after: expected });
+        assert_eq!((error.status(), error.is_refusal(), error.retry_after_seconds()), (503, false, retry_after));
+    }
 }

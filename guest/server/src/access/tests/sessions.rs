@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base::Secret;
 use base::policy::names;
+use base::settings::{ServerIdentity, ServerKind, ServerSettings};
 use caller::SessionCaller;
 use caller::session::IssuedTokens;
 use caller::session::entra_tokens::EntraTokens;
@@ -15,6 +16,7 @@ use world::HttpError;
 use world::testing::{START, TENANT, run};
 
 use super::*;
+use crate::gatekeeper::identity::{self, IdentityError};
 use crate::testing::{ServerWorlds as _, configure};
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
@@ -163,6 +165,31 @@ fn roles_and_groups_count_for_four_hours_while_entra_is_out_of_reach() {
     lab.stay_until(20 * HOUR);
     assert!(is_unconfirmed(&lab.decide(role())));
     assert_eq!(lab.decide(Rule::users()), Ok(()), "the session has not ended");
+}
+
+#[test]
+fn a_caller_that_a_server_behind_cannot_be_told_of_hears_when_to_try_again() {
+    let lab = Lab::with(Some("refresh-1"), |_| Membership::at(1, &["Vault.Open"], Groups::Absent));
+    let mut busy = response(429, &json!({}));
+    busy.headers_mut().insert("retry-after", http::HeaderValue::from_static("60"));
+    lab.authority.publish(TOKEN_ENDPOINT, busy);
+    let server = ServerSettings {
+        name: "records".to_owned(),
+        path: "/records".to_owned(),
+        kind: ServerKind::Upstream,
+        title: None,
+        tools: Vec::new(),
+        permissions: Vec::new(),
+        identity: ServerIdentity::EasyAuth,
+    };
+    let told = || {
+        let session = lab.session();
+        run(identity::told_of(&lab.env, &server, &SessionCaller { env: &lab.env.entra, session: &session })).map(drop)
+    };
+    let unavailable = |seconds| Err(IdentityError::Unavailable { retry_after: Some(seconds) });
+    assert_eq!(told(), unavailable(60));
+    lab.advance(4);
+    assert_eq!((told(), lab.asked()), (unavailable(56), 1), "as the remembered failure says");
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_code_without_what_it_is_bound_to_changes_nothing() {
 #[test]
 fn a_code_that_an_earlier_version_has_seen_used_is_replayed_by_its_client_only() {
     let given = given();
-    let name = given.env.entra.records.raw_key(&CODES, given.code.reveal());
+    let name = given.env.entra.records.raw_key_of(&CODES, given.code.reveal());
     let owner = serde_json::to_value(grant().owner).unwrap();
     let used = serde_json::json!({ "Used": { "session": "session", "owner": owner } });
     given.world.put(&name, used.to_string().as_bytes(), None).unwrap();

@@ -30,6 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
     let no_group = || TokenError::GroupsMissing { any_of: texts(&[GROUP]) };
     let unresolved = || TokenError::GroupsUnavailable {
         reason: "the token's groups are in overage and nothing resolves them".to_owned(),
+        retry_after: None,
     };
     let kind = |required| Requirements { kind: Some(required), ..Requirements::default() };
     vec![
