@@ -24,6 +24,8 @@ const TARGET: &str = "wasm32-wasip2";
 const FOLDER: &str = "component-build-wide";
 const GIVEN: &str = "ENTRA_MCP_ADAPTERS";
 const OFFLINE: &str = "ENTRA_MCP_OFFLINE";
+/// As in `host/plugin/build.rs`: with all optimisations whatever the profile.
+const OPTIMISED: &str = "ENTRA_MCP_OPTIMISED";
 
 /// Package, file, and the variable by which the library finds it.
 const ADAPTERS: [(&str, &str, &str); 4] = [
@@ -44,6 +46,7 @@ fn run() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={GIVEN}");
     println!("cargo::rerun-if-env-changed={OFFLINE}");
+    println!("cargo::rerun-if-env-changed={OPTIMISED}");
     for source in [
         "guest/base",
         "guest/world",
@@ -116,8 +119,9 @@ fn build(workspace: &Path) -> Result<PathBuf> {
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET");
-    if env::var_os("PROFILE").is_some_and(|profile| profile == "debug") {
-        // As other components of the tests are built: for them, the time of the build counts.
+    let is_optimised = env::var_os("OPT_LEVEL").is_some_and(|level| level == "3")
+        || env::var_os(OPTIMISED).is_some_and(|value| value == "1");
+    if !is_optimised {
         command.env("CARGO_PROFILE_COMPONENT_LTO", "off").env("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS", "16");
     }
     if !command.status()?.success() {

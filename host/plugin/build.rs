@@ -22,6 +22,10 @@
 //! portable one to hand out, is built without, and for size: only with the feature `portable-component`, which releases
 //! and `cargo bench --bench token_validation --features portable-component` set. Of a component that was built elsewhere
 //! there are two files too: the portable one is `ENTRA_MCP_PORTABLE_COMPONENT`.
+//!
+//! Link-time optimisation of the component costs minutes of processor time. It is done where this crate itself is built with
+//! `opt-level = 3`, as in the profiles `dist` and `bench`, and with `ENTRA_MCP_OPTIMISED=1`, as `.ci/package` sets it; not in
+//! a plain release build, nor for tests, which do the same things more slowly.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -47,6 +51,9 @@ const GIVEN_PORTABLE: &str = "ENTRA_MCP_PORTABLE_COMPONENT";
 
 /// Set to `1`, this script downloads nothing.
 const OFFLINE: &str = "ENTRA_MCP_OFFLINE";
+
+/// Set to `1`, the component is built with all optimisations whatever the profile.
+const OPTIMISED: &str = "ENTRA_MCP_OPTIMISED";
 
 /// The component in a published package, and the `cfg` that says that the package holds the contract too.
 const PACKAGED: &str = "component/entra_mcp.bundled.wasm";
@@ -88,6 +95,7 @@ fn run() -> Result<()> {
     println!("cargo::rerun-if-env-changed=ENTRA_MCP_COMPONENT");
     println!("cargo::rerun-if-env-changed={GIVEN_PORTABLE}");
     println!("cargo::rerun-if-env-changed={OFFLINE}");
+    println!("cargo::rerun-if-env-changed={OPTIMISED}");
     let workspace = package.ancestors().nth(2).filter(|folder| folder.join("guest/component").is_dir());
     let Some(workspace) = workspace else { return use_packaged(&package) };
     for source in GUEST.into_iter().chain(["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]) {
@@ -223,11 +231,21 @@ fn target_is_installed() -> bool {
     })
 }
 
+/// Whether the component is for those who run or measure it, and not for a short wait.
+fn is_optimised() -> bool {
+    env::var_os("OPT_LEVEL").is_some_and(|level| level == "3")
+        || env::var_os(OPTIMISED).is_some_and(|value| value == "1")
+}
+
 /// Runs the nested build and returns the component's path.
 fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
     // A folder of its own: cargo holds a lock on the outer one while this script runs.
     let target = target_directory()?.join(flavour.folder);
-    let status = Command::new(variable("CARGO")?)
+    let mut command = Command::new(variable("CARGO")?);
+    if !is_optimised() {
+        command.env("CARGO_PROFILE_COMPONENT_LTO", "off").env("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS", "16");
+    }
+    let status = command
         .current_dir(workspace)
         .args(["build", "--locked", "--quiet", "--package", "entra-mcp-guest", "--lib"])
         .args(is_offline().then_some("--offline"))
