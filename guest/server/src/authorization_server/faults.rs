@@ -8,10 +8,12 @@ use proptest::prelude::*;
 use super::Endpoint;
 use super::testing::*;
 
-/// What a step answers when the store fails once: that it is `done`, or that the store fails.
+/// What a step answers when the store fails once: that it is `done`, or that the store fails, which a client is told by way of
+/// the browser.
 fn step(name: &str, done: u16, response: &Response<Vec<u8>>, failing: usize) -> u16 {
     let status = response.status().as_u16();
-    assert!(status == done || status == 503, "{name} answers {status} when operation {failing} fails");
+    let is_told = status == 303 && parameter(response, "error").is_some();
+    assert!(status == done || status == 503 || is_told, "{name} answers {status} when operation {failing} fails");
     let body = String::from_utf8_lossy(response.body());
     assert!(!body.contains("disk"), "{name} shows the store's own words: {body}");
     status

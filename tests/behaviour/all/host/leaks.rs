@@ -328,7 +328,7 @@ async fn the_remote_server_shows_no_token_and_no_secret_anywhere() {
     control.keep_issued();
     let at = home.emulator().endpoints();
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--client-id", &at.confidential_client_id]);
-    command.args(["--token-mode", "both", "--required-scope", "Mcp.Access"]);
+    command.args(["--token-mode", "both", "--required-scope", "Mcp.Access", "--profile-cache-seconds", "0"]);
     command.env("AZURE_CLIENT_SECRET", &at.client_secret);
     let mut server = Running::start(&home, command);
     let ready = server.line().await;

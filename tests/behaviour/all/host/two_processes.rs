@@ -168,5 +168,7 @@ async fn while_the_data_key_is_replaced_again_and_again_no_request_fails() {
     let output = fleet.run(&["store", "check", "--json"]).await;
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found[0]["sound"], true, "{found}");
-    assert!(found[0]["newest_key"].as_u64().unwrap() > 0, "{found}");
+    // A process takes a key when it meets it, so which records are under which is not certain.
+    assert_eq!(found[0]["unknown_key"], 0, "{found}");
+    assert!(found[0]["records"].as_u64().unwrap() > 0, "{found}");
 }

@@ -65,7 +65,8 @@ async fn a_store_is_checked_its_key_replaced_and_damage_is_told() {
     assert!(output.contains("1 damaged") && log.contains("the store is damaged"), "{output} {log}");
 }
 
-/// Flips a bit of each record in the store of a home that is longer than a lease, which ends by itself.
+/// Flips a bit of each record in the store of a home that is longer than those which end by themselves: leases, and attempts to
+/// fetch keys.
 fn damage_records(home: &Home) -> usize {
     const PAGE: usize = 4096;
     let store = home.path().join(".local/share/entra-mcp/secrets.db");
@@ -76,7 +77,7 @@ fn damage_records(home: &Home) -> usize {
     for (number, begin) in begins.iter().enumerate() {
         let page_ends = (begin / PAGE + 1) * PAGE;
         let ends = begins.get(number + 1).map_or(page_ends, |next| page_ends.min(*next));
-        if ends - begin >= 160 {
+        if ends - begin >= 300 {
             content[begin + 60] ^= 1;
             damaged += 1;
         }

@@ -1,7 +1,9 @@
 //! A look at a store: what it says of each state, and that every byte of the folder stays as it is.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::super::as_it_is;
 use super::super::look::SqliteView;
 use super::*;
 use crate::secret_store::{GivenDataKeys, KeyFile};
@@ -161,55 +163,34 @@ async fn what_is_wrong_with_a_store_is_said_and_nothing_is_mended() {
     }
 }
 
-/// A process opens the store while it is looked at, so that the file is a moment of that process's work, and the rest of it is in
-/// the journal.
-#[tokio::test]
-async fn faults_are_looked_for_once_more_where_a_process_has_opened_the_store_meanwhile() {
-    struct Opens {
-        keys: KeyFile,
-        journal: PathBuf,
-        content: Vec<u8>,
+#[test]
+fn faults_are_looked_for_once_more_where_a_process_has_opened_the_store_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secrets.db");
+    let journal = PathBuf::from(format!("{}-wal", path.display()));
+    // Whether a journal is there at first, whether the first look finds faults, and how many looks there are.
+    for (has_journal, has_faults, expected) in [(false, true, 2), (false, false, 1), (true, true, 1), (true, false, 1)]
+    {
+        let _ = fs::remove_file(&journal);
+        if has_journal {
+            fs::write(&journal, b"").unwrap();
+        }
+        let looks = Cell::new(0);
+        let found = as_it_is::found(
+            &path,
+            |faulty: &bool| *faulty,
+            || {
+                looks.set(looks.get() + 1);
+                // A process opens the store.
+                fs::write(&journal, b"").unwrap();
+                has_faults && looks.get() == 1
+            },
+        );
+        assert_eq!((looks.get(), found), (expected, has_faults && has_journal), "{has_journal} {has_faults}");
     }
-    impl KeySource for Opens {
-        fn read(&self) -> Result<Option<DataKeys>, KeyError> {
-            if !self.journal.exists() {
-                fs::write(&self.journal, &self.content).unwrap();
-            }
-            self.keys.read()
-        }
-        fn create(&self) -> Result<DataKeys, KeyError> {
-            self.keys.create()
-        }
-        fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {
-            self.keys.replace(keys)
-        }
-        fn place(&self) -> String {
-            self.keys.place()
-        }
-    }
-    let fixture = Fixture::new();
-    drop(fixture.open());
-    let journal = PathBuf::from(format!("{}-wal", fixture.path().display()));
-    let store = fixture.open();
-    store.inner.erasure.begin_no_task();
-    store.put("account", bytes("refresh token"), None).await.unwrap();
-    let content = fs::read(&journal).unwrap();
-    drop(store);
-    assert!(!journal.exists());
-    let mut torn = fs::read(fixture.path()).unwrap();
-    // The root of the records, which the journal has as well.
-    torn[4_096..4_096 + 512].fill(0xff);
-    fs::write(fixture.path(), torn).unwrap();
-    assert!(matches!(fixture.look(), Err(OpenError::Damaged { .. })));
-
-    let keys = || Opens { keys: KeyFile::new(&fixture.key_path()), journal: journal.clone(), content: content.clone() };
-    let view = fixture.look_with(Arc::new(keys())).unwrap();
-    assert_eq!(account(&view).await.as_deref(), Some("refresh token"));
-    drop(view);
+    // Without one, the faults are those of the file.
     fs::remove_file(&journal).unwrap();
-    let source: Arc<dyn KeySource> = Arc::new(keys());
-    let report = SqliteStore::check(&fixture.path(), &source, &(Arc::new(fixture.clock.clone()) as _)).unwrap();
-    assert_eq!((report.records, report.is_sound()), (1, true));
+    assert!(as_it_is::found(&path, |faulty: &bool| *faulty, || true));
 }
 
 #[test]
