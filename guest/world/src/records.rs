@@ -243,9 +243,12 @@ impl<'w> Records<'w> {
             match change(current).await {
                 Next::Leave(result) => return Ok(result),
                 Next::Write(value, result) => {
-                    // No store swaps a record that it cannot open. One that another call has just written in its place may
-                    // go with it: then that sign-in is repeated.
-                    if is_damaged && namespace.tolerance == Tolerance::Replaced {
+                    // No store swaps a record that it cannot open. Another call may have replaced it meanwhile: then the
+                    // swap fails, and the change begins anew.
+                    if is_damaged
+                        && namespace.tolerance == Tolerance::Replaced
+                        && matches!(self.store.get(&raw_key).await, Err(StoreError::Unreadable))
+                    {
                         self.store.delete(&raw_key).await?;
                     }
                     if self.swap(namespace, &raw_key, found.as_ref(), &value).await?.is_some() {

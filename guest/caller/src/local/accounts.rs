@@ -421,9 +421,17 @@ async fn signed_in(records: &Records<'_>, home_account_id: &str) -> Result<Accou
         }
         accounts => accounts?,
     };
-    accounts.into_iter().find(|account| account.home_account_id == home_account_id).ok_or_else(|| {
-        SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned())
-    })
+    let listed = accounts.into_iter().find(|account| account.home_account_id == home_account_id);
+    if let Some(account) = listed {
+        return Ok(account);
+    }
+    // A list that was damaged and has begun anew has left tokens.
+    if let Some(account) = Account::of_id(home_account_id)
+        && records.exists(&REPLACED_TOKENS, home_account_id).await?
+    {
+        return Ok(account);
+    }
+    Err(SignInError::AccountSelection("No such account is signed in: see the list of accounts.".to_owned()))
 }
 
 /// Signs an account out: forgets it, and says so in the audit record first.

@@ -535,6 +535,17 @@ fn an_account_whose_records_are_damaged_can_be_signed_out() {
 }
 
 #[test]
+fn an_account_whose_list_has_begun_anew_can_be_signed_out_by_its_id() {
+    let (world, env) = signed_in(3600);
+    world.damage(&world::testing::record(env.settings, "list"));
+    run(accounts::remove(&env.records, "x.y")).unwrap();
+    assert!(run(accounts::list(&env.records)).unwrap().is_empty());
+    assert!(matches!(run(accounts::sign_out(&env, "x.y")), Err(SignInError::AccountSelection(_))));
+    run(accounts::sign_out(&env, "o.t")).unwrap();
+    assert!(run(accounts::tokens(&env.records, "o.t")).unwrap().refresh_token.is_none());
+}
+
+#[test]
 fn without_the_list_only_an_id_names_an_account() {
     let (world, env) = signed_in(3600);
     world.damage(&world::testing::record(env.settings, "list"));

@@ -18,8 +18,8 @@ use crate::clock::{Clock, sleep};
 pub(super) const FAILED: Duration = Duration::from_secs(5);
 
 /// How long the call that asks waits for a source while it could use the token at hand. Longer than the pause before a second
-/// try, and than the Azure CLI needs.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// try, and than the Azure CLI needs, which is ended then.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A token that is good for so long can be used in the place of a new one, and the source be asked later.
 const GOOD_FOR_LONGER: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@
 //! checked without their names, which the store does not have. What earlier versions sealed is opened as well, and is
 //! sealed anew when the record is written the next time.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -90,7 +90,7 @@ impl From<StoreError> for RecordError {
 
 impl RecordError {
     /// Where no other keys were found.
-    pub(super) fn into_store_error(self) -> StoreError {
+    fn into_store_error(self) -> StoreError {
         match self {
             Self::UnknownKey => StoreError::Unreadable,
             Self::Store(error) => error,
@@ -173,6 +173,23 @@ impl Cipher {
             true => RecordError::UnknownKey,
             false => StoreError::Unreadable.into(),
         })
+    }
+
+    /// Why a record cannot be had. As long as the keys cannot be read, or are not there, one under another key is not damaged:
+    /// what is damaged may be replaced.
+    pub(super) fn store_error(&self, error: RecordError) -> StoreError {
+        // It is held while another call looks, which may last: then it is not known either.
+        let are_unread = || match self.last_look.try_lock() {
+            Ok(last) => last.is_some_and(|look| look.found != Found::Keys),
+            Err(TryLockError::Poisoned(last)) => last.into_inner().is_some_and(|look| look.found != Found::Keys),
+            Err(TryLockError::WouldBlock) => true,
+        };
+        match error {
+            RecordError::UnknownKey if are_unread() => {
+                StoreError::Unavailable("the keys of the secret store cannot be read now".to_owned())
+            }
+            error => error.into_store_error(),
+        }
     }
 
     /// Reads the keys anew, because a record is under one that is not known here. Returns whether there may be others now.

@@ -315,6 +315,11 @@ impl DataKeys {
         let last = older.pop().filter(|key| key_id(key.as_slice()).is_some_and(|id| !used.contains(&id)));
         let newest = last.ok_or(KeyError::NotAnnounced)?;
         older.insert(0, self.newest.clone());
+        // What is last from now on is not to be taken for an announced key, if this is tried again.
+        let is_unused = |key: &Key| key_id(key.as_slice()).is_some_and(|id| !used.contains(&id));
+        while older.len() > 1 && older.last().is_some_and(is_unused) {
+            older.pop();
+        }
         // Without it, the oldest key would be another one from now on.
         Ok(Self { newest, older, names: Some(self.naming_secret().ok_or(KeyError::NoRandomness)?) })
     }
@@ -434,6 +439,13 @@ mod tests {
         assert_eq!(ids(&promoted), [ids(&announced)[1], old]);
         assert_eq!(name(&promoted), name(&first));
         assert_eq!(promoted.promoted(&used(&old)).unwrap_err(), KeyError::NotAnnounced, "it was promoted already");
+        // Nor does a key that was kept for a process that has missed a rotation.
+        let newest = ids(&promoted)[0];
+        let announced = promoted.rotated(Some(&used(&newest))).unwrap().announced();
+        assert_eq!(ids(&announced)[..2], [newest, old]);
+        let promoted = announced.promoted(&used(&newest)).unwrap();
+        assert_eq!(ids(&promoted), [ids(&announced)[2], newest]);
+        assert_eq!(promoted.promoted(&used(&newest)).unwrap_err(), KeyError::NotAnnounced);
     }
 
     #[test]

@@ -304,7 +304,7 @@ impl OpenRedis {
         if matches!(opened, Err(RecordError::UnknownKey)) && self.look_for_keys().await {
             opened = self.open_now(key, name, stored);
         }
-        opened.map_err(RecordError::into_store_error)
+        opened.map_err(|error| self.cipher.store_error(error))
     }
 
     /// Looks for other keys, which may be on another machine than the records; returns whether there may be some.
@@ -452,7 +452,7 @@ impl SecretStore for RedisStore {
         if matches!(taken, Err(RecordError::UnknownKey)) && store.look_for_keys().await {
             taken = take().await;
         }
-        taken.map_err(RecordError::into_store_error)
+        taken.map_err(|error| store.cipher.store_error(error))
     }
 
     async fn compare_and_swap(
@@ -468,7 +468,7 @@ impl SecretStore for RedisStore {
         if matches!(swapped, Err(RecordError::UnknownKey)) && store.look_for_keys().await {
             swapped = swap().await;
         }
-        swapped.map_err(RecordError::into_store_error)
+        swapped.map_err(|error| store.cipher.store_error(error))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

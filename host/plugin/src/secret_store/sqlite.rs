@@ -342,7 +342,7 @@ impl OpenDatabase {
             Err(RecordError::UnknownKey) if self.cipher.look_for_keys() => work(),
             done => done,
         };
-        done.map_err(|error| error.into_store_error().of_file(&self.path))
+        done.map_err(|error| self.cipher.store_error(error).of_file(&self.path))
     }
 }
 

@@ -65,7 +65,8 @@ pub(super) fn replace_damaged(
 }
 
 fn hold(key: &Path) -> io::Result<File> {
-    let key = File::open(key)?;
+    // NFS gives a lock for one process alone only on a file that is open for writing.
+    let key = private_files::open_append_existing(key).or_else(|_| File::open(key))?;
     key.lock()?;
     Ok(key)
 }

@@ -154,7 +154,7 @@ impl View {
             Err(RecordError::UnknownKey) if cipher.look_for_keys() => once(),
             found => found,
         };
-        found.map_err(|error| error.into_store_error().of_file(&self.path))
+        found.map_err(|error| cipher.store_error(error).of_file(&self.path))
     }
 }
 
