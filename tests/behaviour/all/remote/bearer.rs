@@ -301,7 +301,7 @@ async fn a_server_without_keys_waits_four_seconds_for_the_metadata_and_the_keys_
     let (token, control) = (token(&fleet, ALICE).await, fleet.control());
     let asked = || (control.request_count(Endpoint::OpenidConfiguration), control.request_count(Endpoint::Keys));
     let before = asked();
-    control.inject(Fault::on(Endpoint::OpenidConfiguration).delay_ms(3_500));
+    control.inject(Fault::on(Endpoint::OpenidConfiguration).delay_ms(2_000));
     // By the clock of the server, the metadata takes all the time that there is for both.
     let four_seconds_pass = async {
         until(|| asked().0 > before.0).await.expect("the metadata is asked for");
