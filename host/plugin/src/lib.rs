@@ -159,8 +159,8 @@ pub mod tool_components;
 #[cfg(feature = "pool")]
 pub mod transport;
 pub mod user_agent;
-#[cfg(feature = "pool")]
 mod wasi;
+#[cfg(feature = "pool")]
 mod whole_request;
 
 #[cfg(feature = "portable-component")]
