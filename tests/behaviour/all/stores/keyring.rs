@@ -33,7 +33,12 @@ async fn in_session(home: &Home, password: &str, program: Command) -> Output {
     command.args(["--", "sh", "-c", SESSION, "sh"]).arg(program.get_program()).args(program.get_args());
     command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("XDG_RUNTIME_DIR", run).env("PASSWORD", password);
-    command.stdin(Stdio::null()).output().await.unwrap()
+    // Into files: a daemon of the session that lives on would keep a pipe open.
+    let files = ["session.out", "session.err"].map(|name| home.path().join(name));
+    let [stdout, stderr] = files.each_ref().map(|file| std::fs::File::create(file).unwrap());
+    let status = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).status().await.unwrap();
+    let [stdout, stderr] = files.map(|file| std::fs::read(file).unwrap());
+    Output { status, stdout, stderr }
 }
 
 fn said(output: &Output) -> (Option<i32>, String, String) {
