@@ -10,9 +10,8 @@ use base::strict_json;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::documents::{
-    AuthorityFault, Deadline, Demand, DocumentKind, DocumentName, DocumentSlot, Fetched, Unavailable,
-};
+use super::deadline::Deadline;
+use super::documents::{AuthorityFault, Demand, DocumentKind, DocumentName, DocumentSlot, Fetched, Unavailable};
 use super::error::TokenError;
 use super::jwks::KeySet;
 use crate::clock_offset;

@@ -18,13 +18,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use base::audit::{AuditEvent, Outcome};
-use base::settings::Mode;
 use serde::{Deserialize, Serialize};
 use world::once::{After, Asked, Impatient, Moment, NotAsked, Policy, Question, WithoutStore, once_with};
 use world::records::{Holder, Namespace, Partition, Ttl};
 use world::{HttpError, Patience, StoreError, Trail};
 use zeroize::Zeroizing;
 
+use super::deadline::Deadline;
 use crate::clock_offset::{self, Sighting};
 use crate::entra_world::EntraWorld;
 use crate::oauth::{self, error::EntraRefusal};
@@ -58,10 +58,6 @@ const WAIT_WITHOUT_DOCUMENT: Duration = Duration::from_secs(10);
 
 /// How long to wait for another instance's fetch when only a newer document is wished for.
 const WAIT_FOR_NEWER: Duration = Duration::from_secs(2);
-
-/// How long a remote server waits for the documents without which it can judge no token, all of them together. Its clients
-/// get 503, and the next of them asks again.
-const COLD_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Pause between two looks at the store while waiting.
 const WAIT_STEP: Duration = Duration::from_millis(50);
@@ -136,23 +132,6 @@ pub(super) enum Demand {
     NewerThan(u64),
     /// The same for something that the authority itself has just said, so that no stranger chose what is looked for.
     NewerThanForAuthority(u64),
-}
-
-/// Until when a call waits for documents that it cannot do without, by the monotonic clock; always, if there is no end.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(Option<Duration>);
-
-impl Deadline {
-    /// For a call that begins to look for documents now.
-    pub(super) fn begin(env: &EntraWorld<'_>) -> Self {
-        let is_server = matches!(env.settings.mode, Mode::Remote(_));
-        Self(is_server.then(|| env.clock.monotonic() + COLD_PATIENCE))
-    }
-
-    /// What is left, if there is an end.
-    fn left(self, env: &EntraWorld<'_>) -> Option<Duration> {
-        self.0.map(|end| end.saturating_sub(env.clock.monotonic()))
-    }
 }
 
 /// There is no document.
@@ -337,7 +316,7 @@ impl<T> DocumentSlot<T> {
     pub(super) async fn is_known(&self, env: &EntraWorld<'_>, name: DocumentName<'_>, parse: Parse<'_, T>) -> bool {
         self.turn_to(name);
         if self.usable(env.clock.now()).is_none() {
-            let (key, demand, deadline) = (name.key(), Demand::Current, Deadline(None));
+            let (key, demand, deadline) = (name.key(), Demand::Current, Deadline::NONE);
             let wait = Duration::ZERO;
             DocumentQuestion { slot: self, env, name, key: &key, parse, demand, deadline, wait }
                 .look_into_store()

@@ -11,6 +11,7 @@ mod authority;
 mod claims;
 pub mod compact;
 pub mod contract;
+mod deadline;
 mod documents;
 mod error;
 mod evidence;

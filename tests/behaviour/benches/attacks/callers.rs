@@ -13,10 +13,6 @@ use crate::site::{BOB, Door, From, Origin, Site, WITH_BATCHES, legacy_call, stat
 use crate::tally::Tally;
 use crate::{Crowd, again, until};
 
-/// Good clients: people whose sign-in needs nothing but a password.
-pub(crate) const OTHERS: [&str; 4] =
-    ["alice@contoso.example", "olga@contoso.example", "sara@contoso.example", "admin@contoso.example"];
-
 /// Streams that the server holds open, and of these for one person.
 const STREAMS: usize = 64;
 const STREAMS_OF_ONE: usize = 16;
@@ -28,11 +24,7 @@ const STREAM_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn event_streams(report: &mut Report) {
     for origin in Origin::BOTH {
         let (site, tally) = (Site::start(origin).await, Arc::<Tally>::default());
-        let mut tokens = Vec::new();
-        for username in OTHERS {
-            tokens.push(site.sign_in("", username).await.access_token);
-        }
-        let good = Good::streaming(tokens, origin);
+        let good = Good::streaming(&site, origin).await;
         let mut sessions = Vec::new();
         for _ in 0..CLIENTS {
             sessions.push(site.sign_in("", BOB).await.access_token);

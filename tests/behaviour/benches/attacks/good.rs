@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(25);
 const STREAM_PAUSE: Duration = Duration::from_millis(250);
 /// Between two documents: the server fetches 300 a minute, of good clients and attackers together.
 const DOCUMENT_PAUSE: Duration = Duration::from_millis(100);
+/// Good clients: people whose sign-in needs nothing but a password.
+const STREAMING: [&str; 4] =
+    ["alice@contoso.example", "olga@contoso.example", "sara@contoso.example", "admin@contoso.example"];
 /// How long an event stream may take to begin.
 const STREAM_TIME: Duration = Duration::from_secs(10);
 
@@ -70,7 +73,11 @@ impl Good {
         Self::new(origin, Wants::Consent(host))
     }
 
-    pub(crate) fn streaming(tokens: Vec<String>, origin: Origin) -> Self {
+    pub(crate) async fn streaming(site: &Site, origin: Origin) -> Self {
+        let mut tokens = Vec::new();
+        for username in STREAMING {
+            tokens.push(site.sign_in("", username).await.access_token);
+        }
         Self::new(origin, Wants::Stream(tokens))
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::behind::Behind;
-use crate::callers::OTHERS;
 use crate::good::Good;
 use crate::report::{Attack, Finding, Report};
 use crate::site::{Door, From, MODERN, Origin, Site, call};
@@ -187,11 +186,7 @@ const STREAMS: Tokenless =
 pub(crate) async fn event_streams(report: &mut Report) {
     for origin in Origin::BOTH {
         let (site, tally) = (Site::start(origin).await, Arc::<Tally>::default());
-        let mut tokens = Vec::new();
-        for username in OTHERS {
-            tokens.push(site.sign_in("", username).await.access_token);
-        }
-        let good = Good::streaming(tokens, origin);
+        let good = Good::streaming(&site, origin).await;
         let attackers = origin.attackers();
         let begin = async |crowd: &mut Crowd| STREAMS.begin(crowd, &site, &attackers, &tally).await;
         let found = async || STREAMS.found(&tally);

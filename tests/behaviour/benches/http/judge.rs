@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::tokens::{Issuer, SCOPE};
 
-/// Tokens that a server remembers: as many as an instance of ours.
+/// Tokens that a server remembers: as many as an instance of `entra-mcp serve`.
 const MAX_REMEMBERED: usize = 10_000;
 
 pub(crate) struct Judge {
