@@ -39,7 +39,7 @@ pub enum AuditDestination {
     File,
 }
 
-/// What becomes of an event that cannot be recorded.
+/// Action if the server cannot record an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuditFailure {
@@ -56,16 +56,16 @@ settings! {
     pub struct AuditLayer checked as AuditValues, under "Audit and metrics" {
         /// Where audit records go, as lines of JSON
         audit: AuditDestination, value("WHERE"), otherwise("file with --audit-file, else stderr");
-        /// File that audit records are appended to; opened anew after it was moved, and at SIGHUP
+        /// File to which the server appends audit records; it opens the file anew after a move, and at SIGHUP
         audit_file: PathBuf, value("FILE");
-        /// Size at which the audit file is rotated; 0: never
+        /// Size at which the server rotates the audit file; 0: never
         audit_max_bytes: u64 = DEFAULT_MAX_BYTES, value("BYTES"), check(check_max_bytes);
-        /// Rotated audit files that are kept
+        /// Number of rotated audit files to keep
         audit_keep: u32 = DEFAULT_KEEP, value("NUMBER"), range(KEEP);
-        /// Days for which rotation deletes no record: when the files are full before, it is as if events could not be
-        /// recorded; 0: none
+        /// Days for which rotation deletes no record: if the files are full earlier, the server cannot record events;
+        /// 0: none
         audit_keep_days: u32 = DEFAULT_KEEP_DAYS, value("DAYS"), range(KEEP_DAYS);
-        /// What becomes of an event that cannot be recorded
+        /// Action if the server cannot record an event
         audit_failure: AuditFailure = AuditFailure::FailClosed, value("WHAT");
         /// Put user principal names into audit records: personal data
         audit_usernames: bool = false;
@@ -94,7 +94,7 @@ fn check_max_bytes(name: &'static str, value: &u64) -> Result<(), ConfigError> {
 pub struct AuditConfig {
     /// Where audit records go.
     pub destination: JournalPlace,
-    /// What becomes of an event that cannot be recorded.
+    /// Action if the server cannot record an event.
     pub on_failure: OnFailure,
     /// Whether records name user principal names.
     pub usernames: bool,

@@ -29,13 +29,13 @@ const EVERYTHING: &str = "*";
 settings! {
     /// What one source says about the MCP servers that the program protects.
     pub struct BehindLayer checked as BehindValues, under "MCP servers to protect" {
-        /// A component with tools, which take the place of the program's own. It gets no token and reaches nothing but what
-        /// `--egress` says, or the `[[tools]]` of the same file in the configuration file; may be repeated
+        /// A component with tools, which take the place of the program's own. It gets no token and reaches nothing
+        /// except by `--egress`, or by the `[[tools]]` of the same file in the configuration file; may be repeated
         tools: Vec<ToolsEntry>, value("FILE");
-        /// Where the requests of the only tool component may go, and the permissions of its caller that they get a token for:
-        /// those of Microsoft Graph as `Mail.Read`, those of another API as `api://contoso/Orders.Read`; several separated by
-        /// commas; in the configuration file `egress` of a `[[tools]]`, which a flag replaces; may be repeated, in the variable
-        /// a JSON list
+        /// Destination for requests of the only tool component, and the permissions of its caller for which they get a
+        /// token: those of Microsoft Graph as `Mail.Read`, those of another API as `api://contoso/Orders.Read`; several
+        /// separated by commas; in the configuration file `egress` of a `[[tools]]`, which a flag replaces; may be
+        /// repeated, in the variable a JSON list
         egress: GivenEgress, value("URL=SCOPE"), not_in_file();
         /// An MCP server over HTTP to protect, for the command `serve`; in the configuration file `[[upstream]]`; may be
         /// repeated

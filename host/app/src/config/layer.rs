@@ -139,9 +139,9 @@ settings! {
             range(1..=MAX_SIGN_IN_TIMEOUT_SECONDS);
         /// The account to use when several are signed in: user name or home account id
         account: String;
-        /// Where Entra ID's sign-out page leads afterwards: a redirect URI of the application
+        /// Redirect URI of the application to which the sign-out page of Entra ID leads
         post_logout_redirect_uri: String, value("URL");
-        /// How long a profile is answered without asking Graph again, in seconds; 0: never
+        /// How long the server answers with a profile without asking Graph again, in seconds; 0: never
         profile_cache_seconds: u32 = DEFAULT_PROFILE_CACHE_SECONDS, value("SECONDS"),
             range(0..=MAX_PROFILE_CACHE_SECONDS);
         /// Tolerated difference between the clocks of this machine and of Entra ID, in seconds
@@ -149,12 +149,12 @@ settings! {
             range(0..=MAX_CLOCK_TOLERANCE_SECONDS);
         /// Certificates (PEM) to trust besides the system's
         ca_file: PathBuf, value("FILE");
-        /// What Azure Key Vault is asked with, where something is kept in one; `auto` is workload identity if there is its
-        /// token file, else the managed identity
+        /// Credential for Azure Key Vault, if one keeps a key or a certificate; `auto` is workload identity if its
+        /// token file exists, else the managed identity
         vault_identity: VaultIdentityName = VaultIdentityName::Auto;
         /// Longest MCP message in bytes
         max_message_bytes: usize = DEFAULT_MAX_MESSAGE_BYTES, value("BYTES"), range(MESSAGE_BYTES);
-        /// Most instances of the component at the same time
+        /// Maximum number of instances of the component
         max_instances: usize = DEFAULT_MAX_INSTANCES, value("NUMBER"), range(INSTANCES);
     }
     variables {
@@ -180,7 +180,7 @@ settings! {
         no_code_cache: bool = false;
     }
     variables {
-        /// What is logged, as the `tracing` ecosystem writes it, such as `warn,entra_mcp_app=debug`
+        /// Filter of the log, in the syntax of the `tracing` ecosystem, such as `warn,entra_mcp_app=debug`
         LOG_FILTER = "RUST_LOG";
     }
 }

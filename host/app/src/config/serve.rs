@@ -92,35 +92,36 @@ settings! {
     pub struct ServeLayer checked as ServeValues, under "Settings of the remote server" {
         /// Address and port to listen on; port 0 takes a free one
         listen: SocketAddr = DEFAULT_LISTEN, value("ADDRESS");
-        /// Where clients reach the server: https, without a slash at its end
+        /// URL at which clients reach the server: https, without a slash at its end
         public_url: String, value("URL"), otherwise("http(s)://localhost:{port} on loopback"), check(check_public_url);
-        /// Certificate chain (PEM); read again when it changes
+        /// Certificate chain (PEM); the server reads it again when it changes
         tls_cert: PathBuf, value("FILE");
         /// Private key of the certificate (PEM)
         tls_key: PathBuf, value("FILE");
         /// Proxies that terminate TLS and name the client, as addresses or networks; may be repeated
         trusted_proxy: Vec<String> = Vec::new(), value("CIDR");
-        /// Header in which a declared proxy says where a request comes from; the other one is ignored
+        /// Header in which a declared proxy names the client's address; the server ignores the other one
         forwarded_header: ForwardedHeaderName = ForwardedHeaderName::XForwardedFor, value("NAME");
         /// Header in which a declared proxy hands over the person's access token of Entra ID; counts instead of
         /// Authorization
         token_header: String, value("NAME");
-        /// A value of Host that is answered besides that of the public URL; may be repeated
+        /// A value of Host that the server accepts besides that of the public URL; may be repeated
         allowed_host: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
         /// An origin of web pages that may call the server; may be repeated
         allowed_origin: Vec<String> = Vec::new(), value("ORIGIN"), each(check_origin);
-        /// A tenant with people that may sign in, with a multi-tenant authority; may be repeated
+        /// A tenant whose people may sign in, with a multi-tenant authority; may be repeated
         allow_tenant: Vec<String> = Vec::new(), value("GUID"), each(check_guid);
-        /// What proves to Entra ID which application this is; `auto` takes the first that is configured or at hand:
+        /// Credential that proves the application to Entra ID; `auto` takes the first that is configured or available:
         /// certificate, secret, workload identity, managed identity
         credential: CredentialName = CredentialName::Auto;
-        /// File with a certificate and its private key (PEM or PKCS#12), read again when it changes; may be repeated: of two,
-        /// the one that Entra ID refuses gives way to the other
+        /// File with a certificate and its private key (PEM or PKCS#12); the server reads it again when it changes; may
+        /// be repeated: if Entra ID refuses one, the server uses the other
         certificate_file: Vec<String> = Vec::new(), value("FILE"), also("AZURE_CLIENT_CERTIFICATE_PATH");
         /// Certificate in Azure Key Vault whose private key stays there: its identifier, such as
         /// `https://contoso.vault.azure.net/certificates/mcp`; see --vault-identity
         certificate_vault_url: String, value("URL"), check(check_certificate_vault_url);
-        /// File with a token of another issuer that the application trusts as a federated credential, read at every use
+        /// File with a token of another issuer that the application trusts as a federated credential; the server reads
+        /// it at every use
         federated_token_file: PathBuf, value("FILE"), also("AZURE_FEDERATED_TOKEN_FILE");
         /// The user-assigned managed identity: its client id or its resource id
         managed_identity_id: String, value("ID"), otherwise("the system-assigned one"), check(check_identity);
@@ -130,11 +131,11 @@ settings! {
         no_legacy_sse: bool = false;
         /// Do not let clients register themselves (RFC 7591)
         no_dynamic_registration: bool = false;
-        /// A private-use URI scheme, such as `cursor`, that clients may register redirect URIs of; may be repeated
+        /// A private-use URI scheme, such as `cursor`, in which clients may register redirect URIs; may be repeated
         allow_redirect_scheme: Vec<String> = Vec::new(), value("SCHEME");
         /// Do not accept Client ID Metadata Documents
         no_client_id_metadata: bool = false;
-        /// Which access tokens are admitted
+        /// Kinds of access tokens that the server admits
         token_mode: TokenModeName = TokenModeName::Session;
         /// App ID URI of the application, for tokens of Entra ID
         app_id_uri: String, value("URI"), otherwise("the URL of each MCP endpoint"), check(check_app_id_uri);
@@ -142,24 +143,25 @@ settings! {
         required_scope: String = DEFAULT_SCOPE.to_owned(), value("NAME"), check(check_scope);
         /// File with `[[access]]` rules that say which callers may call which tool
         access_file: PathBuf, value("FILE"), otherwise("those of the configuration file, else each tool's own");
-        /// Deny tools of servers behind this one that no `[[access]]` rule is for; without it, every person and application
-        /// that is let in may call them, and no AI agent
+        /// Deny tools of servers behind this one that no `[[access]]` rule names; without it, every admitted person and
+        /// application may call them, and no AI agent may
         deny_unlisted: bool = false;
         /// With --token-mode bearer: publish Entra ID's metadata under the public URL, for clients that refuse the
         /// original
         rewrite_authority_metadata: bool = false;
-        /// How long a refresh token of a session that was replaced gets the same answer again, in seconds; 0: never, its
-        /// second use ends the session
+        /// How long a replaced refresh token of a session gets the same answer again, in seconds; 0: never, its second
+        /// use ends the session
         refresh_grace_seconds: u32 = DEFAULT_REFRESH_GRACE_SECONDS, value("SECONDS"), range(REFRESH_GRACE_SECONDS);
         /// Answer a proxy that asks at /auth whether it may let a request through to this server: the name of an
         /// `[[upstream]]`
         forward_auth: String, value("SERVER");
-        /// SHA-256, as base64url, of the secret that this proxy sends in X-Entra-Mcp-Proxy-Secret; required where the
-        /// server is told of callers by a token
+        /// SHA-256, as base64url, of the secret that this proxy sends in X-Entra-Mcp-Proxy-Secret; required if the
+        /// server learns the caller from a token
         forward_auth_secret_hash: String, value("HASH"), check(check_hash);
-        /// For development: a host whose Client ID Metadata Documents are read at any address and port; may be repeated
+        /// For development: a host whose Client ID Metadata Documents the server reads at any address and port; may be
+        /// repeated
         client_metadata_allow: Vec<String> = Vec::new(), value("HOST[:PORT]"), each(check_host);
-        /// What follows if Entra ID does not know the tenant or the credential when the server starts, or cannot be asked
+        /// Action if Entra ID does not know the tenant or the credential when the server starts, or does not answer
         check: StartCheck = StartCheck::Warn;
         /// Whether requests share warm instances
         isolation: Isolation = Isolation::Shared;
@@ -169,12 +171,12 @@ settings! {
         max_connections: usize = DEFAULT_MAX_CONNECTIONS, value("NUMBER"), range(CONNECTIONS);
         /// Event streams (HTTP+SSE) that one caller may hold open, with all of its clients
         max_streams_per_caller: u32 = DEFAULT_MAX_STREAMS_PER_CALLER, value("NUMBER"), range(STREAMS);
-        /// Bound per client address, such as token=50/15m; `off` for none. Operations: authorize, token, register,
-        /// callback, revoke, refused-token (access tokens that are not good). And how many audit records are written
-        /// one by one, while the rest is counted: called-records, denied-records, refresh-records (of one caller),
-        /// stranger-records (of all requests without a caller); per caller: call (MCP requests),
-        /// graph-request (requests to Microsoft Graph for tools); client-metadata-by-address (metadata documents that are
-        /// fetched because of one address); may be repeated
+        /// Bound of an operation, such as token=50/15m; `off` for none; may be repeated. Per client address: authorize,
+        /// token, register, callback, revoke, refused-token (refused access tokens), client-metadata-by-address
+        /// (fetches of metadata documents). Per caller: call (MCP requests), graph-request (requests to Microsoft Graph
+        /// for tools and groups). Audit records that the server writes one by one, while it counts the rest:
+        /// called-records, denied-records, refresh-records (of one caller), stranger-records (of all requests without a
+        /// caller)
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
     }
     tables {
@@ -184,8 +186,8 @@ settings! {
         clients: Vec<ClientEntry>;
     }
     variables {
-        /// The client secret itself. There is no flag and no key for it, because command lines and configuration files
-        /// are read by others
+        /// The client secret itself. There is no flag and no key for it, because other people can read command lines and
+        /// configuration files
         CLIENT_SECRET = "AZURE_CLIENT_SECRET";
         /// The password of a PKCS#12 file with a certificate
         CERTIFICATE_PASSWORD = "AZURE_CLIENT_CERTIFICATE_PASSWORD";

@@ -110,28 +110,30 @@ choices!(StoreKeyIn);
 settings! {
     /// What one source says about where records are kept.
     pub struct StoreLayer checked as StoreValues, under "Settings" {
-        /// Where sign-ins are kept: a file, `memory`, or a Redis or Valkey server that several processes share, such as
-        /// rediss://USER@HOST:6379/0, redis-sentinel://HOST/0?master=NAME&node=HOST:PORT or redis-cluster://HOST?node=HOST
+        /// Store for sign-ins: a file, `memory`, or a Redis or Valkey server that several processes share, such as
+        /// rediss://USER@HOST:6379/0, redis-sentinel://HOST/0?master=NAME&node=HOST:PORT or
+        /// redis-cluster://HOST?node=HOST
         store: StoreName, value("FILE|URL|memory"), otherwise("a file of this user"), check(check_store);
         /// File with the password for the Redis server. A URL with a password can be in a variable or the configuration
         /// file, but not on the command line
         store_password_file: PathBuf, value("FILE");
-        /// What the names of all records in Redis begin with: servers with different ones share nothing
+        /// Prefix of the names of all records in Redis: servers with different prefixes share nothing
         store_prefix: String = DEFAULT_PREFIX.to_owned(), value("TEXT"), check(check_prefix);
-        /// File with the data key that seals the records; for a store in a file, it is made if there is none. A Redis store
-        /// needs this or ENTRA_MCP_STORE_KEY: all processes have the same key
+        /// File with the data key that seals the records; for a store in a file, the program creates it if it does not
+        /// exist. A Redis store needs this or ENTRA_MCP_STORE_KEY: all processes have the same key
         store_key_file: PathBuf, value("FILE"), otherwise("beside the store, with the extension `key`");
-        /// Where the data key of a new store is put: in the keyring of the system (Secret Service, Keychain, Credential
-        /// Manager) or in the file beside the store. `auto` is the keyring if one answers without asking a person, else the
-        /// file; for `serve` it is the file. An existing store keeps its key where it is
+        /// Place of the data key of a new store: the keyring of the system (Secret Service, Keychain, Credential
+        /// Manager) or the file beside the store. `auto` is the keyring if one answers without asking a person, else
+        /// the file; for `serve` it is the file. An existing store keeps its key where it is
         store_key_in: StoreKeyIn = StoreKeyIn::Auto;
-        /// Most records of a store in a file. A full store refuses new records, and sessions that are in it go on: a twentieth
-        /// more is kept for what they write for minutes. Redis has `maxmemory` for that, without such a part
+        /// Maximum number of records of a store in a file. A full store refuses new records, and its sessions go on: it
+        /// keeps a twentieth more for records that live for minutes. Redis has `maxmemory` for that, without such a
+        /// part
         store_max_records: u64 = DEFAULT_MAX_RECORDS, value("NUMBER"), range(MAX_RECORDS);
-        /// Most MiB of all records of a store in a file, as they are stored
+        /// Maximum size of all records of a store in a file, in MiB, as stored
         store_max_mib: u64 = DEFAULT_MAX_BYTES >> 20, value("MIB"), range(MAX_MIB);
         /// Key (RSA) in Azure Key Vault that wraps the data key: its identifier, such as
-        /// `https://contoso.vault.azure.net/keys/store`; see --vault-identity. The file has the wrapped key then
+        /// `https://contoso.vault.azure.net/keys/store`; see --vault-identity. The key file then has the wrapped key
         store_key_vault: String, value("URL"), check(check_key_vault);
     }
     variables {

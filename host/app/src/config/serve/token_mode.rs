@@ -13,7 +13,7 @@ pub(super) const DEFAULT_SCOPE: &str = "access_as_user";
 /// Characters of the longest name of a permission.
 const MAX_SCOPE: usize = 120;
 
-/// Which access tokens are admitted.
+/// Kinds of access tokens that the server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenModeName {
