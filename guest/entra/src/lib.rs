@@ -1,6 +1,6 @@
 //! The protocol of Microsoft Entra ID and Microsoft Graph: clouds, tenants and issuers, the grants, token validation,
-//! requests to Graph. Nothing here knows MCP, sessions, pages or the person at this machine: a function says what Entra
-//! ID or Graph has answered, and what to do about it is for the crates above.
+//! requests to Graph. Nothing here knows MCP, sessions, pages or the person at this machine: a function returns the
+//! answer of Entra ID or Graph, and the crates above decide what to do about it.
 
 pub mod acquire;
 pub mod check;

@@ -1,6 +1,6 @@
 //! What the component serves: MCP with its tools, the rules for calling them, the authorization server for clients, and
-//! HTTP around it all. It decides and answers. How a person signs in, what a session is and how Entra ID is spoken to is
-//! for the crates below; nothing here names a generated type.
+//! HTTP around it all. It decides and answers. The crates below sign people in, keep sessions and speak to Entra ID;
+//! nothing here names a generated type.
 
 pub mod access;
 pub mod authorization_server;

@@ -1,8 +1,8 @@
 //! The token validator as a component of its own, for a host that only wants a verdict: imports of WASI and nothing else, and
 //! no state but caches. It decides nothing: an export makes the world of the call, converts types and delegates to `entra`.
 //!
-//! Built twice from this source: with the feature `http` it fetches the keys of the authority, without it the keys are
-//! handed in with each call. See `.ci/validators`.
+//! `.ci/validators` builds two components from this source: with the feature `http`, it fetches the keys of the
+//! authority; without it, each call hands the keys in.
 
 #[cfg(target_family = "wasm")]
 mod bindings;

@@ -1,7 +1,7 @@
-//! The capabilities of the component, and what is made of them alone: typed records, one question at a time, the trail of
-//! a call, random texts. A function that does input or output takes one of these as a parameter. Capabilities are named after
-//! what they are for, such as a credential of the application or the tools of servers behind; no request of Microsoft Entra ID,
-//! OAuth or MCP is made or read here, and no generated type of the contract is named.
+//! The capabilities of the component, and what builds on them alone: typed records, one question at a time, the trail
+//! of a call, random texts. A function that does input or output takes one of these as a parameter. Capabilities are
+//! named after what they are for, such as a credential of the application or the tools of servers behind; nothing here
+//! makes or reads a request of Microsoft Entra ID, OAuth or MCP, or names a generated type of the contract.
 //!
 //! [`store::Store`] is the raw port of the secret store, and [`records`] is its only caller: key schemes, times to live and
 //! compare-and-swap are there. [`once`](mod@once) lets one call at a time ask a service, for all instances that share the

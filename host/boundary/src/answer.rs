@@ -1,14 +1,14 @@
-//! The head of an answer of a tool or of a server behind: what of it a client gets.
+//! The head of an answer of a tool or of a server behind: the parts of it that a client gets.
 //!
-//! What is behind shares an origin with the pages on which people sign in and consent, and its clients hold tokens of this
-//! server. So it says what it answers, and nothing else:
+//! A tool or a server behind shares an origin with the pages on which people sign in and consent, and its clients hold
+//! tokens of this server. So only the answer itself passes:
 //!
 //! - Only some named fields and those of MCP pass. No `Set-Cookie`, no CORS (the component sets it), no challenge,
 //!   no `Location`, `Link`, `Refresh`, `Clear-Site-Data`, `Alt-Svc`, `Server`.
-//! - The types are JSON, events and plain text. An error of another type, such as a page of a proxy, keeps its status and
-//!   loses its body; any other answer of another type is refused. 202 and 204 have no body.
-//! - Redirects and upgrades are refused. So are 401 and 407, which would send clients to sign in anew although it is the
-//!   gate whose credentials are refused.
+//! - The types are JSON, events and plain text. An error of another type, such as a page of a proxy, keeps its status
+//!   and loses its body; the gate refuses any other answer of another type. 202 and 204 have no body.
+//! - The gate refuses redirects and upgrades. It also refuses 401 and 407, which would send clients to sign in anew
+//!   although the server has refused the gate's credentials, not theirs.
 
 use crate::head::{Field, text, values};
 
@@ -34,7 +34,7 @@ const CONTENT_ENCODING: &str = "content-encoding";
 const MCP: &str = "mcp-";
 const SESSION_ID: &str = "mcp-session-id";
 
-/// What is read of an answer besides its head.
+/// The parts of an answer that the gate reads besides its head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reads {
     /// The component judges its messages: what it cannot read does not pass.
@@ -57,7 +57,7 @@ impl Reads {
     }
 }
 
-/// What an answer consists of.
+/// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerContent {
     /// No body.
@@ -70,12 +70,12 @@ pub enum AnswerContent {
     Text,
 }
 
-/// What the head of an answer says.
+/// The head of an answer, as judged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head {
     /// `Mcp-Session-Id`.
     pub session_id: Option<String>,
-    /// What the body is.
+    /// The form of the body.
     pub content: AnswerContent,
 }
 

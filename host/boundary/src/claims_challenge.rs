@@ -1,4 +1,4 @@
-//! What an API says about a token that it refuses (RFC 6750 section 3, and the claims challenge of Entra ID).
+//! The challenge of an API that refuses a token (RFC 6750 section 3, and the claims challenge of Entra ID).
 
 use base64::Engine as _;
 use base64::alphabet;

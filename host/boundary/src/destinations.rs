@@ -1,24 +1,24 @@
-//! Which destinations the requests of a tool may go to.
+//! The destinations to which the requests of a tool may go.
 //!
 //! Scheme, host and port are compared exactly, after one parser has read both sides; the prefix of the path is compared
 //! segment by segment, as it is written. A path that servers read in different ways (dot segments, encoded dots and
-//! slashes, backslashes) fits no prefix but the empty one. What is sent goes to the configured origin with the path as the
+//! slashes, backslashes) fits no prefix but the empty one. A request goes to the configured origin with the path as the
 //! tool wrote it: no second parser can find another host in it.
 //!
-//! How an origin is parsed is left to the caller: the program has a library for it, of a size that the keeper does not bear.
+//! The caller parses the origin: the program has a library for it, which is too large for the keeper.
 
 use std::fmt;
 
 /// Microsoft Graph as tools name it, in every cloud.
 pub const GRAPH: &str = "https://graph.microsoft.com";
 
-/// Whether a method could make a server tell what it was sent, or open a tunnel.
+/// Whether a method could make a server repeat the request, or open a tunnel.
 pub fn is_risky(method: &str) -> bool {
     ["TRACE", "TRACK", "CONNECT"].iter().any(|risky| method.eq_ignore_ascii_case(risky))
 }
 
-/// A URL without query: an origin (scheme, host and port), and the path below it. That of a destination has no slash at its
-/// end.
+/// A URL without query: an origin (scheme, host and port), and the path below it. The path of a destination has no
+/// slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlPlace<O> {
     /// Scheme, host and port.
@@ -27,7 +27,7 @@ pub struct UrlPlace<O> {
     pub path: String,
 }
 
-/// Where requests may go.
+/// The destination of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Destination<O> {
     /// The origin and the prefix of the path.

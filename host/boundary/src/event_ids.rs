@@ -1,8 +1,8 @@
 //! The ids of events (`id:` in a stream), tied to the caller that reads them.
 //!
-//! Threat: the id of an event is often all it takes to have a stream repeated (`Last-Event-ID`), and it is in logs. So a tag
-//! stands before each id that only the component makes sense of, with the key of this caller: to any other caller, the id
-//! is an unknown one. Everything else of the stream passes as it is, and at once.
+//! Threat: the id of an event is often all it takes to have a stream repeated (`Last-Event-ID`), and it is in logs. So
+//! the host puts a tag before each id, made with the key of this caller, which only the component can check. For any
+//! other caller, the id is unknown. Everything else of the stream passes as it is, and at once.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -47,7 +47,7 @@ impl Tagger {
         Self { key: Zeroizing::new(key.to_vec()), line: Line::Begin(Vec::new()), begun: false }
     }
 
-    /// What of the stream goes out now.
+    /// The part of the stream that goes out now.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
         let (mut rest, mut written) = (bytes, Vec::with_capacity(bytes.len()));
         while let Some((first, after)) = rest.split_first() {
@@ -98,7 +98,7 @@ impl Tagger {
         Ok(written)
     }
 
-    /// What is left at the end of the stream.
+    /// The rest at the end of the stream.
     pub fn finish(&mut self) -> Vec<u8> {
         match std::mem::replace(&mut self.line, Line::Other) {
             Line::Begin(held) => held,

@@ -1,7 +1,7 @@
 //! Event streams (`text/event-stream`, HTML standard section 9.2), taken apart as far as judging them takes.
 //!
-//! Own code: the crates for it give events, and lose comments and the form of what they read; none bounds an event. What
-//! is not judged has to pass as it is, and at once.
+//! Own code: the crates for it return events, and lose comments and the form of the stream; none bounds an event. A
+//! part that the component does not judge has to pass unchanged, and at once.
 
 use std::borrow::Cow;
 
@@ -98,7 +98,7 @@ impl Splitter {
         }
     }
 
-    /// What is left at the end of the stream: an event without its empty line, which some clients take for one.
+    /// The rest at the end of the stream: an event without its empty line, which some clients take for one.
     pub fn rest(&mut self) -> Option<StreamPart> {
         (self.held() > 0).then(|| StreamPart::Event(self.take(self.held())))
     }
@@ -121,8 +121,8 @@ pub struct ListEvent {
 }
 
 impl ListEvent {
-    /// Reads an event. What a client ignores is left out, and so is a line that might have a list where none belongs: readers
-    /// do not agree about what ends a line.
+    /// Reads an event. Leaves out lines that a client ignores, and lines that might have a list where none belongs,
+    /// because readers do not agree about what ends a line.
     pub fn read(raw: &[u8]) -> Self {
         let raw = raw.strip_prefix(MARK).unwrap_or(raw);
         let text = String::from_utf8_lossy(raw);

@@ -1,8 +1,8 @@
 //! The members of a result that depend on the caller: one list, for the component that judges messages and for the host that
 //! finds them in a stream.
 //!
-//! Threat: an answer is judged as JSON and passes as an event, because the host did not look for a member that the component
-//! acts on.
+//! Threat: an answer that the component judges as JSON passes unjudged as an event, because the host did not look for a
+//! member that the component acts on.
 
 /// A list of tools.
 pub const TOOLS: &str = "tools";
@@ -18,13 +18,13 @@ pub const TASKS: &str = "tasks";
 pub const CACHE_SCOPE: &str = "cacheScope";
 /// How long a client may keep it.
 pub const TTL: &str = "ttlMs";
-/// What `resources/read` answers with.
+/// The member of an answer to `resources/read`.
 pub const CONTENTS: &str = "contents";
-/// What `server/discover` answers with.
+/// The member of an answer to `server/discover`.
 pub const SUPPORTED_VERSIONS: &str = "supportedVersions";
-/// The id of a task, which is handed out to one caller.
+/// The id of a task, which belongs to one caller.
 pub const TASK_ID: &str = "taskId";
-/// The state of a request, which is too.
+/// The state of a request, which does too.
 pub const REQUEST_STATE: &str = "requestState";
 
 /// All of them. A message without any of these words passes as it is.

@@ -1,7 +1,7 @@
 //! Header fields of a request of a tool, on its way to an API.
 //!
-//! A tool has no identity: its caller's is added for it. What comes back must not tell the token, and what was checked must
-//! be what is served.
+//! A tool has no identity: the host adds its caller's. The answer must not reveal the token, and the API must serve the
+//! request that the host has checked.
 
 use std::borrow::Cow;
 
@@ -25,14 +25,14 @@ fn as_read(name: &str) -> Cow<'_, str> {
     Cow::Owned(name.chars().map(read).collect())
 }
 
-/// Whether a field tells an identity, to a service or to one behind Azure App Service.
+/// Whether a field names an identity to a service, or to one behind Azure App Service.
 pub fn tells_identity(name: &str) -> bool {
     let name = &*as_read(name);
     ["authorization", "proxy-authorization", "cookie"].contains(&name)
         || ["x-ms-client-principal", "x-ms-token-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a request with a token goes without this field.
+/// Whether the host removes this field from a request with a token.
 pub fn endangers_token(name: &str) -> bool {
     let name = &*as_read(name);
     WITHOUT_TOKEN.contains(&name) || REDIRECTING.contains(&name) || name.starts_with("x-forwarded-")

@@ -1,10 +1,10 @@
-//! Answers to requests of a call that has tokens: nothing in them tells one of them.
+//! Answers to requests of a call that has tokens: they must not reveal a token to the tool.
 //!
-//! A service that repeats what it was sent would hand the token to the tool. Header fields that hold it are removed, and a
-//! body that holds it breaks off before its first byte. All tokens of the call are looked for in all its answers. The part
-//! that makes a token usable, its signature, is looked for as well, and its begin is enough: a service that cuts off what
-//! it repeats is found too. A request with a token asks for a plain answer; one in which nothing could be found, because it
-//! is compressed or in another encoding of characters, is refused.
+//! A service that repeats its request would hand the token to the tool. So this removes header fields that hold it, and
+//! breaks a body that holds it off before the token's first byte. It looks for all tokens of the call in all its
+//! answers. It also looks for the start of a signature, which makes a token usable, because a service may cut off what
+//! it repeats. A request with a token asks for a plain answer. This refuses an answer in which it could find nothing,
+//! because it is compressed or in another encoding of characters.
 
 use zeroize::Zeroizing;
 
@@ -48,7 +48,7 @@ pub const CREDENTIAL_FIELDS: [&str; 6] = [
     "authentication-info",
 ];
 
-/// Where a token could be hidden in an answer.
+/// The places in an answer that could hide a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hidden {
     /// By this `Content-Encoding`.
@@ -193,7 +193,7 @@ impl Scrub {
         Ok(std::mem::replace(&mut self.held, rest))
     }
 
-    /// What is left at the end.
+    /// The rest at the end.
     pub fn finish(&mut self) -> Result<Vec<u8>, Tells> {
         let held = std::mem::take(&mut self.held);
         if self.needles.iter().any(Needle::ends_telling) { Err(Tells) } else { Ok(held) }

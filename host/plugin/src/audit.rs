@@ -22,7 +22,7 @@ mod event;
 pub struct AuditRecord {
     /// Time of the event since the Unix epoch.
     pub time: Duration,
-    /// What the component says.
+    /// The events of the component.
     pub event: Event,
 }
 

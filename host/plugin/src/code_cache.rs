@@ -35,7 +35,7 @@ const MAX_ENTRIES: usize = 256;
 
 const EXTENSION: &str = "compiled";
 
-/// Where the compiled code is kept.
+/// The folder of the compiled code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodeCache {
     /// Nowhere: every start compiles.

@@ -1,9 +1,9 @@
 //! One HTTP request through the component: the embedding interface below the HTTP transport.
 //!
-//! The request arrives whole, so that no instance waits for a slow sender. Nearly every answer is whole too and comes with
-//! the one call that `whole_request.rs` makes. What may be an event stream goes through `wasi:http/incoming-handler`. Such
-//! an answer is collected while the component writes it, so that no instance waits for a slow reader. Only an event stream
-//! keeps its instance: reading its body runs the component.
+//! The request arrives whole, so that no instance waits for a slow sender. Nearly every answer is whole too and comes
+//! with the one call that `whole_request.rs` makes. A request whose answer may be an event stream goes through
+//! `wasi:http/incoming-handler`. Such an answer is collected while the component writes it, so that no instance waits
+//! for a slow reader. Only an event stream keeps its instance: reading its body runs the component.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

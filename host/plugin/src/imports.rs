@@ -56,14 +56,14 @@ impl ImportsBuilder {
         self
     }
 
-    /// Where secrets are kept; by default in memory.
+    /// The store for secrets; by default in memory.
     #[must_use]
     pub fn secret_store(mut self, store: Arc<dyn SecretStore>) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// How a person is reached; by default not at all.
+    /// The way to reach a person; by default there is none.
     #[must_use]
     pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
         self.user_agent = agent;
@@ -92,7 +92,7 @@ impl ImportsBuilder {
         self
     }
 
-    /// Where security events go; by default to the log.
+    /// The sink for security events; by default the log.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.audit = sink;
@@ -204,9 +204,9 @@ impl Imports {
         }
     }
 
-    /// What carries the requests of the component over `http`: where the client secret stays here
-    /// ([`ImportsBuilder::keep_client_secret`]), it puts the secret into those for tokens of the configured authority. Give it
-    /// to the instances with [`OutboundHooks`](crate::outbound::OutboundHooks).
+    /// The carrier of the component's requests over `http`. If the client secret stays here
+    /// ([`ImportsBuilder::keep_client_secret`]), it puts the secret into token requests to the configured authority.
+    /// Give it to the instances with [`OutboundHooks`](crate::outbound::OutboundHooks).
     pub fn outbound(&self, http: Arc<dyn Outbound>) -> Arc<dyn Outbound> {
         match &self.stand_ins {
             Some(stand_ins) => stand_ins.filled_in(http),

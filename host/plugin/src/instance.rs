@@ -134,7 +134,7 @@ pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     wasi::link_command(l)
 }
 
-/// What the host does for an import, in words (`entra-mcp inspect`). `None`: the import is not granted.
+/// The host's part for an import, in words (`entra-mcp inspect`). `None`: the import is not granted.
 pub fn grant(import: &str) -> Option<&'static str> {
     let name = import.split_once('@').map_or(import, |(name, _)| name);
     Some(match name {

@@ -92,7 +92,7 @@ impl Default for PoolLimits {
     }
 }
 
-/// What the pool holds now, and its counts since the start.
+/// The present state of the pool, and its counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolStatistics {
     /// Instances that serve a call.

@@ -157,7 +157,7 @@ pub trait VaultTokens: Send + Sync + 'static {
     async fn token(&self) -> Result<Zeroizing<String>, String>;
 }
 
-/// What an address names.
+/// The kind of thing that an address names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VaultCollection {
     /// `certificates`.
@@ -221,12 +221,12 @@ impl VaultObject {
         Ok(Self { vault, collection, name, version })
     }
 
-    /// What a token for the vault is for.
+    /// The resource of a token for the vault.
     pub fn resource(&self) -> String {
         format!("https://{}", domain(&self.vault).unwrap_or_default())
     }
 
-    /// What an operator knows the vault by.
+    /// The name of the vault for operators.
     pub fn host(&self) -> &str {
         self.vault.host_str().unwrap_or_default()
     }

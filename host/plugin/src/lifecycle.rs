@@ -1,3 +1,3 @@
-//! What the component says of its settings and of Entra ID (`wit/lifecycle.wit`).
+//! The component's findings about its settings and Entra ID (`wit/lifecycle.wit`).
 
 pub use crate::bindings::export::lifecycle::{Problem, Subject};

@@ -39,8 +39,8 @@ use crate::user_agent::UserAgent;
 /// The JSON-RPC error code for a failure in the server.
 const INTERNAL_ERROR: i32 = -32603;
 
-/// Instances that record what servers behind have answered. Requests that were made must not go unrecorded because others
-/// occupy the instances. A record takes a millisecond.
+/// Instances that record the answers of servers behind. A request that was sent must not go unrecorded because other
+/// requests occupy the instances. A record takes a millisecond.
 const MAX_RECORDING_INSTANCES: usize = 16;
 
 /// The origin of a message. `Debug` leaves out the authorization.
@@ -92,7 +92,7 @@ impl fmt::Debug for AccessToken {
 pub struct Plugin {
     pub(crate) pool: Arc<InstancePool>,
     delegations: Arc<Delegations>,
-    /// Instances that record what servers behind have answered, and nothing else.
+    /// Instances that only record the answers of servers behind.
     recording: Arc<InstancePool>,
     random: Arc<dyn Random>,
 }
@@ -236,7 +236,7 @@ impl Plugin {
         .await
     }
 
-    /// What is wrong with the settings, beyond their form. Asks no service.
+    /// The faults of the settings, beyond their form. Asks no service.
     pub async fn check_settings(&self) -> Result<Vec<Problem>, Error> {
         self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_lifecycle().call_check_settings(store).await
@@ -244,7 +244,7 @@ impl Plugin {
         .await
     }
 
-    /// Asks Entra ID whether it knows the tenant and the credential, and says what is wrong.
+    /// Asks Entra ID whether it knows the tenant and the credential, and returns the faults.
     pub async fn check_authority(&self) -> Result<Vec<Problem>, Error> {
         self.call(self.correlation_id(), Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_lifecycle().call_check_authority(store).await
@@ -261,8 +261,8 @@ impl Plugin {
         .await
     }
 
-    /// Renews the access tokens of the person at this machine that end soon. Returns after how long to ask again; `None` if
-    /// there is no such person. See [`keep_tokens_fresh`](crate::token_renewal::keep_tokens_fresh).
+    /// Renews the access tokens of the person at this machine that end soon. Returns the time until the next call;
+    /// `None` if there is no such person. See [`keep_tokens_fresh`](crate::token_renewal::keep_tokens_fresh).
     pub async fn renew_tokens(&self) -> Result<Option<Duration>, Error> {
         let pause = self.call(None, Arc::new(NoChannel), async |exports, store| {
             exports.entra_mcp_plugin_lifecycle().call_renew_tokens(store).await
@@ -295,7 +295,7 @@ impl Plugin {
         call_in(&self.pool, &*self.random, correlation_id, channel, call).await
     }
 
-    /// A call that records what has happened already. It works while every other instance is busy.
+    /// A call that records a past event. It works while every other instance is busy.
     pub(crate) async fn call_to_record<T>(
         &self,
         call: impl AsyncFnOnce(
@@ -370,7 +370,7 @@ impl PluginBuilder {
         self
     }
 
-    /// Where compiled code is kept; by default nowhere.
+    /// The cache of compiled code; by default there is none.
     #[cfg(feature = "code-cache")]
     #[must_use]
     pub fn code_cache(mut self, cache: CodeCache) -> Self {
@@ -378,9 +378,9 @@ impl PluginBuilder {
         self
     }
 
-    /// A program that puts the compiled component into the code cache, with its arguments. It is started when the cache
-    /// has no entry for the component. Without it, or if it fails, this process compiles the component and keeps some
-    /// 60 MB of memory from then on.
+    /// A program that puts the compiled component into the code cache, with its arguments. The plugin starts it if the
+    /// cache has no entry for the component. Without it, or if it fails, this process compiles the component and keeps
+    /// some 60 MB of memory from then on.
     #[cfg(feature = "code-cache")]
     #[must_use]
     pub fn compiler(mut self, program: Option<Command>) -> Self {
@@ -395,14 +395,14 @@ impl PluginBuilder {
         self
     }
 
-    /// Where secrets are kept; by default in memory.
+    /// The store for secrets; by default in memory.
     #[must_use]
     pub fn secret_store(mut self, store: Arc<dyn SecretStore>) -> Self {
         self.imports = self.imports.secret_store(store);
         self
     }
 
-    /// How a person is reached; by default not at all.
+    /// The way to reach a person; by default there is none.
     #[must_use]
     pub fn user_agent(mut self, agent: Arc<dyn UserAgent>) -> Self {
         self.imports = self.imports.user_agent(agent);
@@ -423,14 +423,14 @@ impl PluginBuilder {
         self
     }
 
-    /// Where security events go; by default to the log.
+    /// The sink for security events; by default the log.
     #[must_use]
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.imports = self.imports.audit(sink);
         self
     }
 
-    /// The rate limiter; by default nothing is limited.
+    /// The rate limiter; by default there are no limits.
     #[must_use]
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
         self.imports = self.imports.rate_limiter(limiter);
@@ -467,7 +467,7 @@ impl PluginBuilder {
         self
     }
 
-    /// Most concurrent instances.
+    /// Maximum number of concurrent instances.
     #[must_use]
     pub fn max_instances(mut self, instances: usize) -> Self {
         self.limits.max_instances = instances.max(1);
@@ -481,8 +481,8 @@ impl PluginBuilder {
         self
     }
 
-    /// Calls that may wait for an instance, and for how long. Further calls are refused as busy. By default calls wait
-    /// as long as their caller does.
+    /// Calls that may wait for an instance, and for how long. The plugin refuses further calls as busy. By default, a
+    /// call waits as long as its caller does.
     #[must_use]
     pub fn max_queue(mut self, calls: usize, wait: Duration) -> Self {
         self.limits.max_queue = calls;

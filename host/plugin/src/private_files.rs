@@ -63,7 +63,7 @@ impl FileOwner {
         }
     }
 
-    /// A user who does not own what this process makes.
+    /// A user who does not own the files that this process makes.
     #[cfg(all(test, unix))]
     pub(crate) fn another() -> Self {
         Self { id: rustix::process::geteuid().as_raw() + 1, unmapped: None }

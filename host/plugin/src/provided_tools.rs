@@ -20,7 +20,7 @@ pub struct ToolCall {
     pub arguments: String,
     /// The caller.
     pub caller: ToolCaller,
-    /// What [`Plugin::delegated_token`](crate::Plugin::delegated_token) takes for requests of this call.
+    /// The handle for [`Plugin::delegated_token`](crate::Plugin::delegated_token), for requests of this call.
     pub handle: String,
 }
 

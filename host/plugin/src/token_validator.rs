@@ -34,7 +34,7 @@ pub struct TokenError {
     pub category: TokenErrorCategory,
     /// Stable reason code, such as `audience-mismatch`.
     pub code: String,
-    /// What a client may know.
+    /// The text that a client may see.
     pub message: String,
     /// The challenge for the client.
     pub challenge: Option<Challenge>,

@@ -1,13 +1,13 @@
 //! Tool components: tools of MCP as sandboxed WebAssembly components.
 //!
-//! A tool component has one of two shapes, which its exports tell: `entra-mcp:plugin/tool-provider` (a list of tools, and
-//! one function that calls them), or a whole MCP server: `wasi:http/incoming-handler`, or `wasi:http/handler` of WASI 0.3,
-//! which runs in an engine of its own (`wasi.rs`). It gets nothing but what
-//! [`ToolComponentSettings`] grants: no files, no sockets, no variables but the named ones, bounded memory and time. Each
-//! call runs in a store of its own, unless the settings allow reuse; never are two calls in one store at once. What a call
-//! sends carries the token of that call's caller, because the store knows whose it is (`egress.rs`).
+//! A tool component has one of two shapes, which its exports tell: `entra-mcp:plugin/tool-provider` (a list of tools,
+//! and one function that calls them), or a whole MCP server: `wasi:http/incoming-handler`, or `wasi:http/handler` of
+//! WASI 0.3, which runs in an engine of its own (`wasi.rs`). It gets nothing but what [`ToolComponentSettings`] grants:
+//! no files, no sockets, no variables but the named ones, bounded memory and time. Each call runs in a store of its
+//! own, unless the settings allow reuse; never are two calls in one store at once. The requests of a call carry the
+//! token of that call's caller, because the store knows the caller (`egress.rs`).
 //!
-//! Deliberately absent: any decision about callers. The component takes it before a tool is called.
+//! Deliberately absent: any decision about callers. The component takes it before it calls a tool.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -89,7 +89,7 @@ pub fn engine(wasi: WasiVersion) -> Result<Engine, crate::error::Error> {
     Engine::new(&config).map_err(crate::error::Error::Engine)
 }
 
-/// What tool components run with.
+/// The environment of tool components.
 pub struct ToolComponentsBuilder {
     tokens: Arc<dyn DelegatedTokens>,
     clock: Arc<dyn Clock>,
@@ -117,7 +117,7 @@ impl ToolComponentsBuilder {
         self
     }
 
-    /// Where compiled code is kept; by default nowhere.
+    /// The cache of compiled code; by default there is none.
     #[must_use]
     pub fn code_cache(mut self, cache: CodeCache) -> Self {
         self.code_cache = cache;
@@ -132,7 +132,7 @@ impl ToolComponentsBuilder {
         self
     }
 
-    /// The base URL of Microsoft Graph. What tools send to `https://graph.microsoft.com` goes there.
+    /// The base URL of Microsoft Graph. Requests of tools to `https://graph.microsoft.com` go there.
     #[must_use]
     pub fn graph(mut self, url: impl Into<String>) -> Self {
         self.graph = url.into();
@@ -153,7 +153,7 @@ impl ToolComponentsBuilder {
         self
     }
 
-    /// What carries the requests that are allowed, in place of the client that also checks the resolved addresses.
+    /// The carrier of allowed requests, in place of the client that also checks the resolved addresses.
     #[must_use]
     pub fn outbound(mut self, outbound: Arc<dyn Outbound>) -> Self {
         self.outbound = Some(outbound);
@@ -241,7 +241,7 @@ pub struct ToolComponents {
 }
 
 impl ToolComponents {
-    /// What the components run with. `tokens` supplies the tokens of their requests.
+    /// The environment of the components. `tokens` supplies the tokens of their requests.
     pub fn builder(tokens: Arc<dyn DelegatedTokens>) -> ToolComponentsBuilder {
         ToolComponentsBuilder {
             tokens,
@@ -268,18 +268,18 @@ impl ToolComponents {
         self.servers.get(server).map(|server| server.shape())
     }
 
-    /// What a server's component offers, imports and is granted. `None`: there is no such server.
+    /// The offers, the imports and the grants of a server's component. `None`: there is no such server.
     pub async fn describe(&self, server: &str) -> Option<Result<Description, ProviderError>> {
         Some(describe::describe(self.servers.get(server)?).await)
     }
 
-    /// Answers an HTTP request by a server's component, which has to be of the shape [`Shape::Http`]. `handle` names the
-    /// caller to [`DelegatedTokens`]. The request must have no field that tells an identity to the component unless it is
-    /// meant to; `Authorization` and `Cookie` are removed here. Dropping the future, or the body of the answer, ends the
+    /// Answers an HTTP request by a server's component, which has to be of the shape [`Shape::Http`]. `handle` names
+    /// the caller to [`DelegatedTokens`]. The request must have no field with an identity that the component should not
+    /// see; this removes only `Authorization` and `Cookie`. Dropping the future, or the body of the answer, ends the
     /// call.
     ///
-    /// Where a request of the component got no token before the head of the answer was there, the extensions of the answer
-    /// have the [`DelegationError`](crate::provided_tools::DelegationError).
+    /// If a request of the component got no token before the head of the answer, the extensions of the answer have the
+    /// [`DelegationError`](crate::provided_tools::DelegationError).
     pub async fn serve(
         &self,
         server: &str,

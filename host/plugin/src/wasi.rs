@@ -1,6 +1,6 @@
-//! The imports of a WASI command (`wasi:cli`, `wasi:filesystem`), which the standard libraries of languages import: linked
-//! in one way for the component and for tool components. What they have an effect on is the [`WasiCtx`] of the store: it
-//! decides which variables there are and where output goes, and it has no folder.
+//! The imports of a WASI command (`wasi:cli`, `wasi:filesystem`), which the standard libraries of languages import:
+//! linked in one way for the component and for tool components. They act on the [`WasiCtx`] of the store: it decides
+//! which variables there are and where output goes, and it has no folder.
 //!
 //! [`WasiCtx`]: wasmtime_wasi::WasiCtx
 

@@ -1,6 +1,6 @@
 //! One HTTP request and its answer in one call of the component, as plain data (`wit/whole-requests.wit`).
 //!
-//! What streams is left to `http_call.rs`.
+//! `http_call.rs` serves streams.
 
 use std::sync::Arc;
 

@@ -1,17 +1,17 @@
 //! Bounds how many records are written one by one, so that no caller, and no stranger, fills the files until the records
 //! that matter are gone.
 //!
-//! The first events of a caller are written one by one. Of those that follow too fast, the first of each kind is, and the
-//! others are counted: the last of them is written with their number, a minute later at most. So no kind of event is
-//! hidden behind another, and lines and counts add up to what happened. What is lost when the process is killed are the
-//! counts of that minute.
+//! The host writes the first events of a caller one by one. If more follow too fast, it writes the first of each kind
+//! and counts the others: it writes the last of them with their number, at most a minute later. So no kind of event
+//! hides another, and lines and counts add up to what happened. A process that is killed loses the counts of that
+//! minute.
 //!
-//! The number of kinds is bounded as well: what would be one kind too many is counted with others, without what tells
-//! them apart. The numbers of strangers are written within the bound of strangers, the oldest first, so they may wait
-//! longer than a minute.
+//! The number of kinds is bounded as well: beyond it, the host counts events of several kinds together, without the
+//! attributes that tell them apart. The lines with counts of strangers share the bound of strangers, the oldest first,
+//! so they may wait longer than a minute.
 //!
-//! Events are counted only for as long as a write is known to have succeeded just before: else the next one is written,
-//! and fails as it does without this. While records cannot be written, every event fails.
+//! The host counts events only for a few seconds after a successful write. Then it writes the next one, which fails if
+//! writes fail. While it cannot write records, every event fails.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,8 +98,8 @@ struct Kinds {
 }
 
 impl BoundedAudit {
-    /// Bounds `inner` by the operations of `limiter` that are named here. What is counted is written as time passes, as
-    /// long as this exists.
+    /// Bounds `inner` by the operations of `limiter` that are named here. Writes the counts as time passes, as long as
+    /// this exists.
     pub fn start(inner: Arc<dyn AuditSink>, limiter: Arc<CountingRateLimiter>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let audit = Arc::new(Self {
             inner,

@@ -28,7 +28,7 @@ pub struct Event {
     pub tool: Option<String>,
     /// The server behind the component that has the tool.
     pub server: Option<String>,
-    /// What `tool` is, if it is no tool.
+    /// What `tool` names, if not a tool.
     pub kind: Option<String>,
     /// HTTP status of the answer of the server behind; 0 if there was none.
     pub upstream_status: Option<u64>,

@@ -114,7 +114,7 @@ pub enum CertificateFault {
     },
 }
 
-/// What a person wants to know of a certificate.
+/// The facts about a certificate for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// The file.
@@ -204,7 +204,7 @@ impl ClientCertificates {
         }
     }
 
-    /// What is wrong with each file that cannot be used.
+    /// The fault of each unusable file.
     pub fn faults(&self) -> Vec<CertificateFault> {
         let mut state = self.state();
         self.refresh(&mut state);

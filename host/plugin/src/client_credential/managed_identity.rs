@@ -170,7 +170,7 @@ impl IdentityService {
         !matches!(self, Self::Imds { .. })
     }
 
-    /// What the log calls it.
+    /// Its name in the log.
     pub fn name(&self) -> &'static str {
         match self {
             Self::AppService { .. } => "App Service",

@@ -47,7 +47,7 @@ pub(crate) use stand_in::StandIns;
 #[cfg(feature = "credentials")]
 pub use vault_certificate::{VaultCertificate, VaultCertificateFacts, VaultCertificateFault};
 
-/// What to send to the token endpoint.
+/// The credential to send to the token endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// Nothing but the client id.

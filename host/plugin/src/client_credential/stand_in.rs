@@ -1,5 +1,6 @@
-//! A client secret that stays in the host: the component gets a stand-in, which is worthless elsewhere, and the secret takes
-//! its place in the component's requests to the token endpoints of the configured authority.
+//! A client secret that stays in the host. The component gets a stand-in, which is worthless elsewhere. The host
+//! replaces the stand-in with the secret in the component's requests to the token endpoints of the configured
+//! authority.
 //!
 //! In no other request, no other field, and no answer: the component cannot have the secret sent to a place that would
 //! show it.

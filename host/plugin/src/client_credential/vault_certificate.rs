@@ -1,8 +1,8 @@
 //! A certificate in Azure Key Vault, whose private key never leaves the vault: the vault signs the client assertions.
 //!
-//! What is signed here and what the vault has signed are compared with the certificate, so that a wrong answer is an error
-//! of this program and not one of Entra ID. The newest version counts, unless Entra ID has refused it within the last hour: a
-//! version that was made but is not registered yet gives way to the one before, and is tried again.
+//! The program verifies each signature of the vault with the certificate, so that a wrong answer is an error of this
+//! program and not one of Entra ID. The newest version counts, unless Entra ID has refused it within the last hour: a
+//! version that was made but is not registered yet gives way to the one before, and the program tries it again later.
 //!
 //! One call at a time asks the vault, and holds nothing meanwhile that others need (`kept_token.rs`): they use the assertion at
 //! hand as long as it is good. A vault that has failed is left alone for some seconds.

@@ -35,7 +35,7 @@ pub enum SignInMethod {
 pub enum BrokerUse {
     /// Never.
     Off,
-    /// Where there is one. What it cannot do is done by [`SignInSettings::method`].
+    /// If there is one. If it cannot sign the person in, [`SignInSettings::method`] applies.
     Automatic,
     /// In no other way.
     Require,
@@ -47,7 +47,7 @@ impl BrokerUse {
     }
 }
 
-/// Everything that is configured.
+/// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Settings {
@@ -65,9 +65,9 @@ pub struct Settings {
     pub graph_resource: String,
     /// How people sign in to a public client.
     pub sign_in: SignInSettings,
-    /// Which access tokens are accepted.
+    /// The access tokens that the component accepts.
     pub token: TokenSettings,
-    /// How long a profile may be returned again without asking Microsoft Graph, in seconds.
+    /// How long the component may return a profile again without asking Microsoft Graph, in seconds.
     pub profile_cache_seconds: u32,
     /// Adds user principal names to audit records.
     pub audit_usernames: bool,
@@ -99,25 +99,25 @@ impl Settings {
 pub struct ServerSettings {
     /// Names it in rules, records and calls: 1 to 64 characters of `a-z 0-9 -`.
     pub name: String,
-    /// Where clients reach it, below the public URL.
+    /// Its path below the public URL.
     pub path: String,
-    /// What it is.
+    /// Its kind.
     pub kind: ServerKind,
-    /// Shown on the consent page; `None`: the name.
+    /// The title on the consent page; `None`: the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Tools that the consent page names. Of [`ServerKind::Upstream`] only.
+    /// Tools that the consent page names. Only for [`ServerKind::Upstream`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
     /// The permissions that a call may get tokens with: combinations, each of one resource, in the qualified form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Vec<String>>,
-    /// How the server learns who calls.
+    /// How the server learns the caller.
     #[serde(skip_serializing_if = "ServerIdentity::is_none")]
     pub identity: ServerIdentity,
 }
 
-/// What a server behind the component is.
+/// The kind of a server behind the component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServerKind {
@@ -127,7 +127,7 @@ pub enum ServerKind {
     Upstream,
 }
 
-/// How a server behind the component learns who calls. Of [`ServerKind::Upstream`] only.
+/// How a server behind the component learns the caller. Only for [`ServerKind::Upstream`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "form")]
 pub enum ServerIdentity {
@@ -178,7 +178,7 @@ impl fmt::Debug for SignInSettings {
     }
 }
 
-/// Which access tokens are accepted, before the requirements of a single call.
+/// The access tokens that the component accepts, before the requirements of a single call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TokenSettings {
@@ -195,7 +195,7 @@ pub struct TokenSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HttpSettings {
-    /// Where clients reach this server; no trailing slash.
+    /// The URL at which clients reach this server; no trailing slash.
     pub public_url: String,
     /// Values of `Host` that the server answers to.
     pub allowed_hosts: Vec<String>,
@@ -210,12 +210,12 @@ pub struct HttpSettings {
     pub clients: Vec<RegisteredClient>,
     /// Lets clients register themselves.
     pub dynamic_registration: bool,
-    /// Private-use URI schemes that clients may register redirect URIs of.
+    /// Private-use URI schemes in which clients may register redirect URIs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_redirect_schemes: Vec<String>,
     /// Accepts https URLs as client ids.
     pub client_id_metadata_documents: bool,
-    /// Which access tokens are admitted.
+    /// The kinds of access tokens that the server admits.
     pub token_mode: TokenMode,
     /// App ID URI of the application; `None`: the URL of the MCP endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,7 +225,7 @@ pub struct HttpSettings {
     /// Which callers may call which tool; `None` leaves that to the tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<Vec<ToolRule>>,
-    /// Denies what the servers in [`Settings::servers`] have and no rule names.
+    /// Denies everything of the servers in [`Settings::servers`] that no rule names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deny_unlisted: bool,
     /// The request header in which a gateway hands over a token of Entra ID.
@@ -235,9 +235,10 @@ pub struct HttpSettings {
     pub rewrite_authority_metadata: bool,
     /// Event streams that one caller may hold open at the same time, with all of its clients.
     pub max_streams_per_caller: u32,
-    /// How long a refresh token that was replaced gets the same answer again, in seconds, at most 120; 0: never.
+    /// How long a replaced refresh token gets the same answer again, in seconds, at most 120; 0: never.
     pub refresh_grace_seconds: u32,
-    /// Answers a proxy at `/auth` that asks whether it may let a request through; `None`: `/auth` is not served.
+    /// Answers a proxy at `/auth` that asks whether it may let a request through; `None`: the server does not serve
+    /// `/auth`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forward_auth: Option<ForwardAuthSettings>,
 }
@@ -262,9 +263,9 @@ pub const DEFAULT_MAX_STREAMS_PER_CALLER: u32 = 16;
 pub struct RegisteredClient {
     /// The client id that the client sends.
     pub client_id: String,
-    /// Shown on the consent page.
+    /// The name on the consent page.
     pub name: String,
-    /// Where its users may be sent back to after the sign-in.
+    /// The URIs to which the server may send its users back after the sign-in.
     pub redirect_uris: Vec<String>,
     /// SHA-256 of its secret as base64url; `None` for a public client.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -283,7 +284,7 @@ pub enum TokenMode {
     Both,
 }
 
-/// What a rule is about.
+/// The kind of thing that a rule names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetKind {
@@ -296,7 +297,7 @@ pub enum TargetKind {
     Prompt,
     /// Completion of an argument, by the prompt or the resource that it is for.
     Completion,
-    /// A task, by what is done with it.
+    /// A task, by the operation on it.
     Task,
 }
 
@@ -322,10 +323,10 @@ pub enum CallerKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ToolRule {
-    /// The server in [`Settings::servers`] that the rule is about; `None`: any, and the component's own tools.
+    /// The server in [`Settings::servers`] of the rule; `None`: any, and the component's own tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// What the rule is about.
+    /// The kind of thing that the rule names.
     #[serde(skip_serializing_if = "TargetKind::is_tool")]
     pub kind: TargetKind,
     /// Name of the tool; `*` for everything of that kind without a rule of its own.

@@ -1,6 +1,6 @@
 //! The identity broker of the machine (`wit/identity-broker.wit`).
 //!
-//! A broker holds the sign-ins of the person, and gives tokens to applications. What it answers is judged by the component.
+//! A broker holds the sign-ins of the person, and gives tokens to applications. The component judges its answers.
 
 use std::fmt;
 use std::sync::Arc;

@@ -158,7 +158,7 @@ impl KeyError {
     }
 }
 
-/// Where the keys of a store are kept. The functions may block for a moment.
+/// The place of a store's keys. The functions may block for a moment.
 pub trait KeySource: Send + Sync + 'static {
     /// Reads the keys. `None`: there are none yet.
     fn read(&self) -> Result<Option<DataKeys>, KeyError>;

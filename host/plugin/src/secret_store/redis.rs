@@ -4,12 +4,12 @@
 //! sealed values and times of expiry, and an attacker that reads or alters them learns nothing and makes no record. The
 //! expiry is part of what is sealed, and is counted by the clock of the server, which all processes share (`server_clock`).
 //!
-//! `take` and a swap read a record, open it, and then compare what is stored by a script, which deletes or replaces it: no two
-//! sealed values are the same, so equal bytes are the same write. What cannot be opened is left as it is. If the answer to a
-//! `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a swap is lost, the script is run
-//! again, and recognises the value that it has written.
+//! `take` and a swap read a record, open it, and then compare what is stored by a script, which deletes or replaces it:
+//! no two sealed values are the same, so equal bytes are the same write. They leave a record that cannot be opened as
+//! it is. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a
+//! swap is lost, the script is run again, and recognises the value that it has written.
 //!
-//! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
+//! This does not protect against a server that loses writes. A replica that takes over may lack the last writes of the
 //! server before it, and a server without `appendfsync always` those of its last second.
 
 use std::collections::HashMap;
@@ -77,7 +77,7 @@ return redis.call('DEL', KEYS[1])",
 pub struct RedisOptions {
     /// The servers.
     pub url: RedisUrl,
-    /// What the names of all keys begin with.
+    /// The prefix of the names of all keys.
     pub prefix: String,
     /// Certificates (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! What an examination of a store has found.
+//! The findings of an examination of a store.
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub struct StoreReport {
     pub unknown_key: u64,
     /// Records that were altered, cut off, or put in the place of others.
     pub damaged: u64,
-    /// What is wrong with the store as a whole.
+    /// The faults of the store as a whole.
     pub problems: Vec<String>,
 }
 

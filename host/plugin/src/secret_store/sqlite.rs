@@ -12,7 +12,7 @@
 //! under another name, and a new one takes its place, if a file with its key is beside it ([`aside`]): without one, it may be
 //! any file that the operator has named by mistake, and is refused before a key is made ([`mistaken`]).
 //!
-//! What was deleted, replaced or has expired leaves the files too ([`erasure`]).
+//! Deleted, replaced and expired records leave the files too ([`erasure`]).
 //!
 //! SQLite makes operations atomic across processes: `take` and `compare_and_swap` run in an IMMEDIATE transaction,
 //! which holds the write lock from its first statement.

@@ -1,4 +1,4 @@
-//! What is known about one call of a tool component: which caller its requests are for, and what became of them.
+//! The facts about one call of a tool component: the caller of its requests, and their outcome.
 //!
 //! It belongs to the store of the call. When the call ends, it ends, and nothing is sent in its name any more.
 

@@ -6,10 +6,10 @@ use super::state::tool_grant;
 use super::wasi::WasiVersion;
 use crate::provided_tools::{ProviderError, Tool};
 
-/// What a tool component offers, imports and is granted (`entra-mcp inspect`).
+/// The offers, the imports and the grants of a tool component (`entra-mcp inspect`).
 #[derive(Debug, Clone)]
 pub struct Description {
-    /// What it exports.
+    /// Its exports.
     pub shape: Shape,
     /// The version of WASI that it is written for.
     pub wasi: WasiVersion,
@@ -17,7 +17,7 @@ pub struct Description {
     pub tools: Vec<Tool>,
     /// Its imports, each with what it means here.
     pub imports: Vec<(String, &'static str)>,
-    /// What the settings grant, a line each.
+    /// The grants of the settings, a line each.
     pub grants: Vec<String>,
 }
 

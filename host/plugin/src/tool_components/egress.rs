@@ -1,9 +1,9 @@
 //! Requests of a tool component: where they may go, and whose token they carry.
 //!
-//! The token is decided by the call that the store serves, never by anything in the request. The component does not see it:
-//! it is added after the request has left the store, and nothing in the answer tells it (`scrub.rs`). What the component
-//! itself says about an identity, `Authorization` above all, is dropped. Redirects are answers, which the component may
-//! follow by a request of its own, if that is allowed.
+//! The token is decided by the call that the store serves, never by anything in the request. The component does not see
+//! it: it is added after the request has left the store, and nothing in the answer tells it (`scrub.rs`). The host
+//! drops what the component itself says about an identity, above all `Authorization`. Redirects are answers, which the
+//! component may follow by a request of its own, if that is allowed.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -19,7 +19,7 @@ pub struct LoadError {
 pub struct UnknownImport {
     /// Its name, with its version.
     pub name: String,
-    /// What the host or the component would need.
+    /// The missing part of the host or the component.
     pub needed: &'static str,
 }
 
@@ -29,7 +29,7 @@ impl std::fmt::Display for UnknownImport {
     }
 }
 
-/// What is wrong with a tool component or its settings.
+/// A fault of a tool component or its settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadProblem {

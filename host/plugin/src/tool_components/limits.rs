@@ -1,4 +1,4 @@
-//! What one instance of a tool component may take.
+//! The limits of one instance of a tool component.
 
 use wasmtime::ResourceLimiter;
 

@@ -17,7 +17,7 @@ use super::wasi::{INCOMING_HANDLER, TOOL_PROVIDER, WasiVersion, is_of_wasi_0_3};
 use crate::bindings::tools::ToolsPre;
 use crate::code_cache::CodeCache;
 
-/// What a tool component exports.
+/// The exports of a tool component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// `entra-mcp:plugin/tool-provider`: tools, for which the component that decides speaks MCP.

@@ -46,7 +46,7 @@ impl CallPlaces {
         self.most.div_euclid(2).max(1)
     }
 
-    /// A place for a call. `None`: who calls is bounded elsewhere, or it is a call of the host itself.
+    /// A place for a call. `None`: another limit bounds the caller, or the host itself calls.
     pub(super) fn enter(self: &Arc<Self>, caller: Option<&ToolCaller>) -> Result<CallPlace, NoCallPlace> {
         let key = caller.map(|caller| (caller.tenant_id.clone(), caller.object_id.clone()));
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What is configured for a tool component.
+//! The configuration of a tool component.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub const DEFAULT_MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Concurrent calls of one server, unless set otherwise.
 pub const DEFAULT_MAX_CONCURRENT: usize = 64;
 
-/// Where a component comes from.
+/// The source of a component.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ComponentSource {
     /// A file with a component in its binary form.
@@ -52,7 +52,7 @@ pub struct ToolComponentSettings {
     pub name: String,
     /// The component.
     pub component: ComponentSource,
-    /// Where it may send requests to. Empty: nowhere.
+    /// The destinations to which it may send requests. Empty: nowhere.
     pub egress: Vec<EgressEntry>,
     /// The variables that it sees.
     pub variables: Vec<(String, String)>,

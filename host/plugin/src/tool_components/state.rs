@@ -157,8 +157,8 @@ pub(super) fn link(linker: &mut Linker<ToolState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What an import means to a tool component, in words. `None`: this host does not have it. Imports of WASI 0.3 are for
-/// components of that version only.
+/// The meaning of an import for a tool component, in words. `None`: this host does not have it. Imports of WASI 0.3 are
+/// for components of that version only.
 pub fn tool_grant(import: &str) -> Option<&'static str> {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     match name.strip_prefix("wasi:") {

@@ -52,7 +52,7 @@ pub enum UserAgentError {
     TooManyListeners,
 }
 
-/// What the browser tab shows in the end.
+/// The final page in the browser tab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// Whether the sign-in succeeded.

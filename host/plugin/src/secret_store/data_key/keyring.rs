@@ -62,7 +62,7 @@ pub trait Keyring: Send + Sync + 'static {
     fn place(&self, name: &str) -> String;
 }
 
-/// Where the key of a new store is put.
+/// The place of a new store's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NewKey {
     /// In the file beside it.

@@ -17,7 +17,8 @@ use crate::secret_store::{KeySource, ReadOnly, StoreError, StoreReport};
 const BATCH: u32 = 500;
 
 impl RedisStore {
-    /// Opens every record below the prefix, and changes nothing. What is written or removed meanwhile may be counted or not.
+    /// Opens every record below the prefix, and changes nothing. It may or may not count records that other processes
+    /// write or remove meanwhile.
     pub async fn check(
         options: &RedisOptions,
         source: Arc<dyn KeySource>,

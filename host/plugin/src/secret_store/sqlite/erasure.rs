@@ -1,4 +1,4 @@
-//! What was deleted, replaced or has expired leaves the files.
+//! Deleted, replaced and expired records leave the files.
 //!
 //! SQLite overwrites what is deleted (`secure_delete`), but in the database file only, when a checkpoint carries the change
 //! there from the journal. The journal keeps earlier versions of a page until it begins anew, and an expired record stays
@@ -9,8 +9,8 @@
 //! Where SQLite moves a record from page to page, a copy may stay in a gap of the old page and outlive the record: one in a
 //! thousand did in an experiment. So a database that is not large is written anew (`VACUUM`) when the store is closed.
 //!
-//! Threat: an attacker gets the files and the key, later. The tokens of a session that was revoked before are not in them.
-//! What the file system or the disk keeps of overwritten blocks is out of reach.
+//! Threat: an attacker gets the files and the key, later. The tokens of a session that was revoked before are not in
+//! them. Copies of overwritten blocks in the file system or on the disk are out of reach.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
