@@ -111,7 +111,7 @@ pub enum SettingsError {
         artefact: &'static str,
     },
     /// No setting.
-    #[error("{0} is no setting: unset it")]
+    #[error("{0} is not a setting: unset it")]
     Unknown(String),
     /// Two settings contradict each other.
     #[error("{0}")]

@@ -61,12 +61,10 @@ enum ClientSecretCommand {
 
 #[derive(Subcommand)]
 enum StoreCommand {
-    /// Open every record, and say how many there are and which are damaged; changes nothing
-    #[command(
-        after_help = "Without --store, it is about the files that are used where none is set. Exit codes: 0 all is \
+    /// Open every record, and count the records and the damaged ones; changes nothing
+    #[command(after_help = "Without --store, it checks the default files. Exit codes: 0 all is \
         well, 1 something is damaged or cannot be read\n\nExamples:\n  entra-mcp store check\n  entra-mcp store check \
-        --json --store /var/lib/entra-mcp/server.db"
-    )]
+        --json --store /var/lib/entra-mcp/server.db")]
     Check {
         /// Print JSON
         #[arg(long)]
@@ -74,17 +72,17 @@ enum StoreCommand {
         #[command(flatten)]
         settings: Layer,
     },
-    /// Seal records with a new data key from now on; what is sealed stays readable. Servers go on meanwhile
+    /// Seal records with a new data key from now on; sealed records stay readable. Servers go on meanwhile
     #[command(after_help = "Examples:\n  entra-mcp store rotate-key\n  entra-mcp store rotate-key --store \
         /var/lib/entra-mcp/server.db\n  ENTRA_MCP_STORE_KEY=… entra-mcp store rotate-key --print --store \
         redis://redis.example.com\n  entra-mcp store rotate-key --announce --store-key-file KEY --store \
         redis://redis.example.com")]
     RotateKey {
-        /// Print the keys, two lines for two steps, where they come from a variable or a credential
+        /// Print the keys, two lines for two steps, if they come from a variable or a credential
         #[arg(long)]
         print: bool,
         /// The first of two steps for a Redis store whose key is in a file: put the new key behind the present ones, so that
-        /// servers with a copy of the file can open what it seals later
+        /// servers with a copy of the file can open records that it seals later
         #[arg(long, conflicts_with_all = ["print", "promote"])]
         announce: bool,
         /// The second step, when all servers have a copy of the file: seal with the new key
@@ -93,14 +91,14 @@ enum StoreCommand {
         #[command(flatten)]
         settings: Layer,
     },
-    /// Wrap the data key of a Redis store by a key in Azure Key Vault, into the file that all servers get a copy of
+    /// Wrap the data key of a Redis store by a key in Azure Key Vault, into a file that you copy to all servers
     #[command(
         after_help = "A store in a file has its key wrapped at the first start with --store-key-vault.\n\nExample:\n  \
         entra-mcp store wrap-key --from KEY --store redis://redis.example.com --store-key-vault \
         https://contoso.vault.azure.net/keys/store --store-key-file KEY.wrapped"
     )]
     WrapKey {
-        /// File with the data key that the store has; without it, a new key is made for a store without records
+        /// File with the store's data key; without it, the command makes a new key, for a store without records
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
         #[command(flatten)]
@@ -118,7 +116,7 @@ enum ToolsCommand {
     New {
         /// Name of the project and of its folder
         name: String,
-        /// What the tools are written in
+        /// Language of the tools
         #[arg(long)]
         language: commands::tools::Language,
     },
@@ -201,12 +199,12 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
-    /// Look after the records that are kept: sign-ins, sessions, the client secret
+    /// Check the store of sign-ins, sessions and the client secret, or change its key
     Store {
         #[command(subcommand)]
         command: Box<StoreCommand>,
     },
-    /// Name the account that calls are made as, if its sign-in is still good
+    /// Name the account that calls use, if its sign-in is still good
     #[command(after_help = "Examples:\n  entra-mcp whoami\n  entra-mcp whoami --account meganb@contoso.com --json")]
     Whoami {
         /// Print JSON
@@ -215,7 +213,7 @@ enum Command {
         #[command(flatten)]
         settings: Layer,
     },
-    /// Look at every layer live, and say of each fault what to change and where
+    /// Test every layer live, and say of each fault what to change and where
     #[command(
         after_help = "It takes the settings of `serve`, and changes nothing. Exit codes: 0 all is well, 1 something may \
         not work for every client, 2 something does not work\n\nExamples:\n  entra-mcp doctor\n  entra-mcp doctor --url \
@@ -229,7 +227,7 @@ enum Command {
         #[command(flatten)]
         behind: Box<BehindLayer>,
     },
-    /// Judge access tokens as the server would, and say why one is refused
+    /// Judge access tokens as the server would, and say why it refuses one
     #[command(after_help = "Prints a line per token, in order. Exit codes: 0 all are valid, 1 some are refused, 2 it \
         could not be decided\n\nExamples:\n  entra-mcp validate --tenant-id contoso.com --audience \
         00001111-aaaa-2222-bbbb-3333cccc4444 < tokens.txt\n  entra-mcp validate --tenant-id … --audience … \
@@ -238,8 +236,8 @@ enum Command {
         #[command(flatten)]
         arguments: commands::validate::Arguments,
     },
-    /// Show a component's imports, exports, size and hash, and what the host grants it; of a component with tools also the
-    /// tools, and what to write into the configuration for it
+    /// Show a component's imports, exports, size and hash, and what the host grants it; for a component with tools also
+    /// the tools, and what to write into the configuration for it
     #[command(
         after_help = "Examples:\n  entra-mcp inspect\n  entra-mcp inspect mail.wasm\n  entra-mcp inspect mail.wasm --config \
         entra-mcp.toml\n  entra-mcp inspect --json target/component/entra_mcp.wasm"
@@ -248,16 +246,16 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Show what the [[tools]] of this configuration file that name the component grant it
+        /// Show what the [[tools]] for the component in this configuration file grant it
         #[arg(long, value_name = "FILE", requires = "path")]
         config: Option<PathBuf>,
         /// A component; without it, the bundled one
         path: Option<PathBuf>,
     },
-    /// Put sign-in in front of a component that serves HTTP, so that any host of wasi:http can run it: every call is checked,
-    /// and its requests carry its caller's tokens
+    /// Put sign-in in front of a component that serves HTTP, so that any host of wasi:http can run it: the result
+    /// checks every call, and adds the caller's tokens to its requests
     #[command(after_help = "The result reads its settings from variables, as entra_mcp.standard.wasm does, and from \
-        ENTRA_MCP_EGRESS (where requests of the tool may go) and ENTRA_MCP_ACCESS (who may call what)\n\nExamples:\n  entra-mcp wrap crm.wasm -o protected.wasm\n  wasmtime serve -S cli --dir records::/records --env \
+        ENTRA_MCP_EGRESS (where requests of the tool may go) and ENTRA_MCP_ACCESS (which callers may call what)\n\nExamples:\n  entra-mcp wrap crm.wasm -o protected.wasm\n  wasmtime serve -S cli --dir records::/records --env \
         ENTRA_MCP_STORE=/records … protected.wasm")]
     Wrap {
         #[command(flatten)]

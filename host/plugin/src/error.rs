@@ -20,7 +20,7 @@ pub enum Error {
     #[error("the settings cannot be handed to the component: {0}")]
     Settings(serde_json::Error),
     /// The URL of a remote server is not an origin: `https`, or `http` on loopback, without a path.
-    #[error("{0:?} is no public URL: it has to be https (or http on loopback), without a path")]
+    #[error("{0:?} is not a public URL: it has to be https (or http on loopback), without a path")]
     PublicUrl(String),
     /// A required part of the builder is missing.
     #[error("no {0} was given to the plugin builder")]

@@ -48,7 +48,7 @@ pub enum RedirectUriError {
     #[error("a redirect URI must not have a fragment")]
     Fragment,
     /// Neither http nor https.
-    #[error("a redirect URI must be https, or http to localhost, unless the operator of the server lets its scheme in")]
+    #[error("a redirect URI must be https, or http to localhost, unless the operator of the server admits its scheme")]
     Scheme,
     /// `user@host`.
     #[error("a redirect URI must not have a user name or password")]

@@ -229,8 +229,8 @@ pub(crate) fn problems(settings: &Settings, http: &HttpSettings) -> Vec<String> 
     match &forward.secret_hash {
         None if matches!(server.identity, ServerIdentity::Assertion { .. } | ServerIdentity::Token { .. }) => {
             problems.push(format!(
-                "the setting forward-auth needs a secret, because the server {name:?} is told of callers by a token: a \
-                 client that reaches {FORWARD_AUTH} itself would be handed it"
+                "the setting forward-auth needs a secret, because the server {name:?} learns the caller from a token: \
+                 a client that reaches {FORWARD_AUTH} itself would get it"
             ));
         }
         Some(hash) if hash.len() != HASH_LENGTH => {

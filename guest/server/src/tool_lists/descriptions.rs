@@ -35,7 +35,7 @@ pub(crate) enum BadList {
     #[error("there are {0} tools, and at most {MAX_TOOLS} are allowed")]
     TooMany(usize),
     /// A name that is not of the form. As much of it as fits.
-    #[error("a name has to be 1 to {MAX_NAME} characters of A-Z a-z 0-9 _ - . and this is none: {0}")]
+    #[error("a name has to be 1 to {MAX_NAME} characters of A-Z a-z 0-9 _ - . and this is not such a name: {0}")]
     Name(String),
     /// Two tools have this name.
     #[error("two tools are called {0}")]

@@ -107,7 +107,7 @@ mod tests {
         }
         assert_eq!(
             of(&[("ENTRA_MCP_TENANT", "x")]).unwrap_err().to_string(),
-            "ENTRA_MCP_TENANT is no setting: unset it"
+            "ENTRA_MCP_TENANT is not a setting: unset it"
         );
         assert!(of(&[("ENTRA_MCP_SIGN_IN_TIMEOUT", "0")]).is_err());
     }

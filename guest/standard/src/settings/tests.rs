@@ -49,7 +49,7 @@ fn a_variable_that_has_no_effect_here_is_refused() {
         refusal(&[("ENTRA_MCP_TLS_CERT", "cert.pem")]),
         "ENTRA_MCP_TLS_CERT has no effect in entra_mcp.standard.wasm: unset it"
     );
-    assert_eq!(refusal(&[("ENTRA_MCP_TENANTID", "x")]), "ENTRA_MCP_TENANTID is no setting: unset it");
+    assert_eq!(refusal(&[("ENTRA_MCP_TENANTID", "x")]), "ENTRA_MCP_TENANTID is not a setting: unset it");
     assert!(refusal(&[("ENTRA_MCP_TRUSTED_PROXY", "10.0.0.1")]).contains(CLIENT_ADDRESS_HEADER));
     assert!(refusal(&[("ENTRA_MCP_NO_CLIENT_ID_METADATA", "false")]).contains("Client ID Metadata"));
     of(&[("ENTRA_MCP_TLS_CERT", ""), ("OTHER", "x")]).unwrap();

@@ -71,7 +71,7 @@ pub enum CommandError {
         reason: ComposeError,
     },
     /// It cannot be said what tools a component has.
-    #[error("{path} is no component whose tools this host can run: {reason}")]
+    #[error("this host cannot run the tools of {path}: {reason}")]
     ToolsUnknown {
         /// The file.
         path: String,

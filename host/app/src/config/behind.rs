@@ -157,7 +157,7 @@ pub fn openness(servers: &[ServerSettings], rules: &[ToolRule], deny_unlisted: b
             [first @ .., last] => format!("{} and {last}", first.join(", ")),
         };
         Some(format!(
-            "every person and application that is let in, but no AI agent, may use {open} of {name}: write [[access]] rules, \
+            "every admitted person and application, but no AI agent, may use {open} of {name}: write [[access]] rules, \
              or set deny-unlisted"
         ))
     };

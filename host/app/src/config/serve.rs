@@ -263,8 +263,9 @@ impl Sources {
             credential.vault_certificate.is_some() || matches!(common.store.key, StoreKeyPlace::Vault { .. });
         if is_in_vault && is_cli_asked && !is_for_development(&values) {
             return Err(ConfigError::Conflict(
-                "--vault-identity azure-cli is for development: the key vault is asked in the name of the person at this machine, \
-                 and clients on this machine only are served. Leave out --public-url, or use workload-identity or managed-identity"
+                "--vault-identity azure-cli is for development: the server asks the key vault in the name of the person at \
+                 this machine, and serves only clients on this machine. Leave out --public-url, or use \
+                 workload-identity or managed-identity"
                     .into(),
             ));
         }

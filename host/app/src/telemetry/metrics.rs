@@ -137,7 +137,7 @@ impl Metrics {
             .meter
             .u64_observable_counter("entra_mcp.instances.ended")
             .with_description(
-                "Instances that were given up: after enough calls, after a failure, with a caller who left",
+                "Instances that the host has dropped: after enough calls, after a failure, or because the caller left",
             )
             .with_callback(move |observer| {
                 let Some(statistics) = watched.upgrade().map(|plugin| plugin.statistics()) else { return };

@@ -77,8 +77,8 @@ pub enum IdentityFault {
     },
     /// The service knows no such identity.
     #[error(
-        "the machine has not the managed identity that is asked for (the service says: {0}): assign it under Identity in \
-         the portal, and set --managed-identity-id to its client id, or leave it out for the system-assigned one"
+        "the machine does not have this managed identity (the service says: {0}): assign it under Identity in the \
+         portal, and set --managed-identity-id to its client id, or leave it out for the system-assigned one"
     )]
     NoIdentity(String),
     /// The service refuses this program.
@@ -104,7 +104,7 @@ pub enum IdentityFault {
         reason: String,
     },
     /// The answer names another file than those of the agent.
-    #[error("the Azure Arc agent names {0}, which is no file of its: IDENTITY_ENDPOINT is not the agent's")]
+    #[error("the Azure Arc agent names {0}, which is not one of its files: IDENTITY_ENDPOINT is not the agent's")]
     ArcPath(PathBuf),
     /// The form of managed identity cannot be used.
     #[error("{0}")]

@@ -65,7 +65,9 @@ pub enum VaultCertificateFault {
         since: String,
     },
     /// The vault has signed with another key.
-    #[error("what the key vault has signed does not fit the certificate {0}: see which key belongs to it in the vault")]
+    #[error(
+        "the signature of the key vault does not fit the certificate {0}: see which key belongs to it in the vault"
+    )]
     OtherKey(String),
 }
 

@@ -37,7 +37,7 @@ pub enum LoadProblem {
     #[error("{0}")]
     Unreadable(std::io::Error),
     /// The bytes are no WebAssembly.
-    #[error("it is no WebAssembly in binary form")]
+    #[error("it is not WebAssembly in binary form")]
     NotWebAssembly,
     /// The bytes are a core module.
     #[error(
@@ -46,7 +46,7 @@ pub enum LoadProblem {
     )]
     CoreModule,
     /// The compiler refuses it.
-    #[error("it is no valid component: {0:#}")]
+    #[error("it is not a valid component: {0:#}")]
     Invalid(wasmtime::Error),
     /// It exports neither `tool-provider` nor `wasi:http`.
     #[error(
@@ -132,8 +132,8 @@ pub enum ServeError {
     /// The answer is longer than the bound, in bytes.
     #[error("the answer of the tool component is longer than {0} bytes")]
     TooLarge(u64),
-    /// A request of the component was refused a token, and it did not answer without it.
-    #[error("a request of the tool component was refused a token ({}): {}", .0.code, .0.message)]
+    /// A request of the component got no token, and the component did not answer without it.
+    #[error("a request of the tool component got no token ({}): {}", .0.code, .0.message)]
     Delegation(DelegationError),
 }
 

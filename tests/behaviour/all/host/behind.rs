@@ -47,13 +47,13 @@ async fn a_start_is_refused_with_what_to_change() {
             "serve",
             vec!["--tools", text],
             "",
-            "the tools \"text\" cannot be loaded: it is no WebAssembly in binary form",
+            "the tools \"text\" cannot be loaded: it is not WebAssembly in binary form",
         ),
         (
             "stdio",
             vec!["--tools", text],
             "",
-            "the tools \"text\" cannot be loaded: it is no WebAssembly in binary form",
+            "the tools \"text\" cannot be loaded: it is not WebAssembly in binary form",
         ),
         ("stdio", vec!["--upstream", "http://127.0.0.1:1/mcp"], "", "stdio serves tool components only"),
         ("stdio", vec![], crm, "stdio serves tool components only"),
@@ -93,7 +93,7 @@ async fn the_line_of_a_start_lists_the_servers_and_the_log_says_which_are_open()
     assert_eq!(code, Some(0), "{log}");
     for name in ["upstream", "upstream-2"] {
         let open = format!(
-            "every person and application that is let in, but no AI agent, may use every tool, every resource and every \
+            "every admitted person and application, but no AI agent, may use every tool, every resource and every \
              prompt of {name}: write [[access]] rules, or set deny-unlisted"
         );
         assert_eq!(log.matches(&open).count(), 1, "{log}");

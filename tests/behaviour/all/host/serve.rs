@@ -338,7 +338,7 @@ async fn what_a_client_in_the_file_cannot_be_sent_back_to_stops_the_server() {
     for (uri, expected) in [
         ("http://mcp.example.com/back", "unless its host is localhost"),
         ("https://mcp.example.com/#here", "must not have a fragment"),
-        ("javascript://x/", "unless the operator of the server lets its scheme in"),
+        ("javascript://x/", "unless the operator of the server admits its scheme"),
     ] {
         let client = format!("\n[[clients]]\nclient-id = 'x'\nname = 'X'\nredirect-uris = ['{uri}']\n");
         std::fs::write(&file, base.clone() + &client).unwrap();

@@ -41,7 +41,7 @@ async fn five_lines_protect_a_server_and_the_start_says_that_its_tools_are_open(
     assert_eq!(protected.lines().count(), 5, "{protected}");
     let site = started(here(&protected, &behind.url())).await;
     let all = "every tool, every resource and every prompt of crm";
-    site.log_with(&format!("every person and application that is let in, but no AI agent, may use {all}")).await;
+    site.log_with(&format!("every admitted person and application, but no AI agent, may use {all}")).await;
 
     let (status, _) = site.call_tool("/mcp", None, "read_record", &[]).await;
     assert_eq!(status, 401);

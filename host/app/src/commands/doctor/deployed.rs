@@ -118,7 +118,7 @@ impl<'a> Visit<'a> {
                 self.failure(
                     "challenge",
                     format!("{url} answers requests without a token"),
-                    "switch authorization on: everybody may call it",
+                    "switch authorization on: now every client may call it",
                 );
                 return None;
             }

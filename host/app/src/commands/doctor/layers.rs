@@ -41,7 +41,7 @@ pub(super) async fn looked_at(
     let usable = sources.usable();
     // A server of others is visited from a machine that is not configured.
     if is_visit && matches!(usable.errors.as_slice(), [ConfigError::Missing { .. }]) {
-        let what = "no tenant id and no client id are set, so only the deployed server is looked at";
+        let what = "no tenant id and no client id are set, so doctor tests only the deployed server";
         report.add("This machine", vec![Finding::skipped("settings", what)]);
         return Here { ca_file: usable.ca_file, ..Here::default() };
     }

@@ -533,7 +533,7 @@ fn the_start_says_which_servers_are_open() {
     };
     let open = |what: &str| {
         format!(
-            "every person and application that is let in, but no AI agent, may use {what}: write [[access]] rules, or set \
+            "every admitted person and application, but no AI agent, may use {what}: write [[access]] rules, or set \
              deny-unlisted"
         )
     };
