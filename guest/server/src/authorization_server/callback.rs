@@ -269,7 +269,7 @@ async fn admit(env: &ServerWorld<'_>, leg: &Leg, request: &Request) -> Result<Si
     // What is wanted of one person, another one cannot bring.
     let expected = leg.step_up.as_ref().and_then(|step_up| step_up.user.as_ref());
     if expected.is_some_and(|user| user.tenant_id != owner.tenant_id || user.object_id != owner.object_id) {
-        let description = "Another account came back than the one that had to sign in again. Start again.";
+        let description = "You signed in with another account than the one that has to sign in again. Start again.";
         return Err(FailedSignIn::new("access_denied", description, "other-account").into());
     }
     let tokens = EntraTokens { membership: Membership::of(env.entra.clock, &validated), ..set.into() };

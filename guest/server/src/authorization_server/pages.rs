@@ -168,7 +168,7 @@ fn vouching(client: &Client) -> String {
         ClientOrigin::Settings => "A program that the operator of this server has set up".to_owned(),
         ClientOrigin::Document => {
             let host = client.host().unwrap_or_default();
-            format!("A program described by <b>{}</b>. Its name is what that site says.", shown(&host, MAX_SHOWN_URI))
+            format!("A program described by <b>{}</b>. Its name comes from that site.", shown(&host, MAX_SHOWN_URI))
         }
         ClientOrigin::Registration => {
             "A program that registered itself. <b>Its name has not been verified.</b>".to_owned()
