@@ -1,9 +1,9 @@
 //! Compiled code on disk, so that only the first start compiles the component.
 //!
 //! Loading compiled code means running it. So the folder belongs to this user, and no other user can change it or a
-//! folder above it; an entry is a regular file of this user that no other user can write to, and no symbolic link. An
-//! entry carries the SHA-256 of its content in its name, and is loaded only if the two agree: a truncated or damaged
-//! entry is compiled again. The descriptor that was examined and hashed is the one that is loaded. This guards against
+//! folder above it; an entry is a regular file of this user that no other user can write to, and not a symbolic link.
+//! An entry carries the SHA-256 of its content in its name. The host loads it only if the two agree, from the
+//! descriptor that it has examined and hashed; it compiles a truncated or damaged entry again. This guards against
 //! other users and accidents. An attacker that runs programs as this user can do anything else as well.
 //!
 //! The compiler takes more memory than everything else, and does not give it back. A program that can compile in a

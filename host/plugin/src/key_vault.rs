@@ -2,9 +2,9 @@
 //! leave the vault.
 //!
 //! The address of the vault is configuration, so its addresses may be private (private endpoints); the component never
-//! learns of it, and its requests do not go this way. The token goes to the configured vault alone: an answer that names
-//! another one is refused, and redirects are not followed. What is wrapped and unwrapped, and tokens, are erased from memory
-//! when they were used, but for what the libraries of HTTP and TLS have in their buffers.
+//! learns of it, and its requests do not go this way. The token goes to the configured vault alone: the host refuses an
+//! answer that names another one, and follows no redirects. It erases data keys and tokens from memory after their use,
+//! except in the buffers of the HTTP and TLS libraries.
 //!
 //! Why not the crates `azure_security_keyvault_*`: `docs/src/explanation/credentials.md`.
 

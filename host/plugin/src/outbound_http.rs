@@ -1,10 +1,10 @@
 //! The component's outgoing HTTP: `wasi:http/outgoing-handler` with an allow-list.
 //!
 //! The component may reach the configured origins (scheme, host and port) and nothing else, whatever a message or a
-//! metadata document makes it try. A name on the list is not sufficient: the addresses that it *resolves* to are
-//! checked when the connection is made, so that a name cannot be pointed at this machine or its network. Only an origin
-//! that was itself configured as loopback (an emulator) may be on loopback, and only there is plain `http` accepted.
-//! Redirects are not followed: the component sees them as answers. Proxies are not used.
+//! metadata document makes it try. A name on the list is not sufficient: the host checks the addresses that it
+//! *resolves* to for every connection, so that an attacker cannot point a name at this machine or its network. Only an
+//! origin that was itself configured as loopback (an emulator) may be on loopback, and only there does the host accept
+//! plain `http`. The host follows no redirects: the component sees them as answers. It uses no proxies.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;

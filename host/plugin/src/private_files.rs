@@ -1,13 +1,13 @@
 //! Files and folders that only one user may read or change, on systems where the mode of a file says so (Unix).
 //!
-//! An attacker with an account on the machine may have been there first: a folder or a file of theirs with the expected
-//! name, a symbolic link that leads elsewhere, a folder above that they may rename. So a path is walked from the root,
-//! link by link, and what is opened is examined through its descriptor.
+//! Threat: an attacker with an account on the machine was there first, with a folder or a file of the expected name, a
+//! symbolic link that leads elsewhere, or the right to rename a folder above. So this walks a path from the root, link
+//! by link, and examines what it opens through its descriptor.
 //!
 //! On Windows, the inherited access lists of the per-user folders make the files in them private.
 //!
-//! Why this is not `fs-mistrust`: it judges paths, where these files are judged by the descriptor that is then used, and
-//! it trusts a group by what the user database says of it.
+//! Why this is not `fs-mistrust`: that crate judges paths, while this judges the descriptor that the program then uses.
+//! It also trusts a group by what the user database says of it.
 
 #![cfg_attr(not(unix), allow(dead_code, reason = "only Unix has owners and modes"))]
 

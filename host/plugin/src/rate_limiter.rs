@@ -1,4 +1,4 @@
-//! Limits how often an operation may be done (`wit/rate-limiter.wit`).
+//! Limits the rate of operations (`wit/rate-limiter.wit`).
 //!
 //! The counts of [`CountingRateLimiter`] belong to this process. Where several processes share a store on the network, a
 //! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`). Counts bound abuse. Nothing that
@@ -57,11 +57,11 @@ pub struct Rate {
 /// Bounds operations by the generic cell rate algorithm: one number per subject, and no window at the end of which
 /// everything is allowed again at once.
 ///
-/// The count of a subject is never discarded while it matters, so that no client gets a fresh count by sending under
-/// many other names: when there is no room, subjects that are not remembered share one count.
+/// The limiter never discards the count of a subject while it matters, so that no client gets a fresh count by sending
+/// under many other names. If there is no room, all further subjects share one count.
 ///
 /// A subject that is an address of IPv6 counts in its /64, its /56 and its /48, which have one, four and sixteen times
-/// the bound: what one of them has no room for is refused, and counts in none.
+/// the bound. If one of them has no room, the limiter refuses the operation, and counts it in none.
 pub struct CountingRateLimiter {
     clock: Arc<dyn Clock>,
     rates: HashMap<String, Rate>,

@@ -1,8 +1,8 @@
 //! Certificates with their private keys: they sign client assertions (RFC 7523 section 2.2), and the keys stay here.
 //!
-//! The files are looked at before every use, and read again when they have changed. Where there are two of them, the one
-//! that Entra ID has refused gives way to the other: first the new certificate is written beside the old one, then it is
-//! registered, then the old one is removed, in any order, and no request fails.
+//! The host checks the files before every use, and reads them again when they have changed. If there are two, the one
+//! that Entra ID has refused gives way to the other. So an operator can write the new certificate beside the old one,
+//! register it and remove the old one, in any order, and no request fails.
 
 use std::collections::HashMap;
 use std::fs::File;

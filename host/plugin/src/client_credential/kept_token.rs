@@ -1,9 +1,9 @@
-//! Tokens that are kept until shortly before they end, and what a source of tokens may cost those that need one.
+//! Keeps tokens until shortly before they end, and bounds what a source of tokens may cost the calls that need one.
 //!
-//! One call at a time asks the source, and holds nothing meanwhile that others need: they use the token at hand as long as
-//! it is good at all. Those that have none wait, and take what the question brings. A source that has failed is left alone for
-//! some seconds, so calls do not wait for it one after the other. The call that asks waits for a moment only while the token at
-//! hand is good for longer: one that keeps silent is given up, and left alone for half a minute.
+//! One call at a time asks the source, and holds nothing meanwhile that others need: they use the present token as long
+//! as it is good at all. Calls without a token wait, and share the answer. No call asks a source that has failed for
+//! some seconds, so calls do not wait for it one after the other. While the present token is good for longer, the
+//! asking call waits for a moment only. It gives a silent source up, and no call asks that source for half a minute.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

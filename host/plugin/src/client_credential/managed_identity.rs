@@ -1,9 +1,9 @@
 //! The managed identity of a machine in Azure, as a federated credential of the application: the machine's own token for
 //! `api://AzureADTokenExchange` is the client assertion. There is no secret anywhere.
 //!
-//! Three services give out such tokens: App Service and Container Apps to each process, virtual machines to all that runs
-//! on them (IMDS), and the agent of Azure Arc to programs that may read a file of its. They are on this machine or on the
-//! link, speak plain HTTP, and are asked without a proxy; redirects are not followed.
+//! Three services give out such tokens: App Service and Container Apps to each process, virtual machines to all
+//! programs on them (IMDS), and the agent of Azure Arc to programs that may read one of its files. They are on this
+//! machine or on the link, and speak plain HTTP. The host asks them without a proxy, and follows no redirects.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,8 +1,8 @@
 //! How the component proves to Entra ID which application it is (`wit/client-credential.wit`).
 //!
-//! The host decides where the credential comes from. The component receives what it sends to the token endpoint: of a
-//! certificate that is a signed assertion, and the private key stays here; of a secret it is a stand-in (`stand_in.rs`). A
-//! public client has no credential.
+//! The host decides where the credential comes from. The component receives what it sends to the token endpoint. For a
+//! certificate, that is a signed assertion, and the private key stays here; for a secret, it is a stand-in
+//! (`stand_in.rs`). A public client has no credential.
 //!
 //! Why this is not `azure_identity` (looked at: 1.0.0 and 1.1.0-beta.1): `docs/src/explanation/credentials.md`.
 

@@ -1,9 +1,9 @@
 //! Reads documents of the public Internet.
 //!
-//! An unauthenticated client chooses the address, so this must not become a way to reach what only this machine can
-//! reach (server-side request forgery): https on port 443 only, and addresses of the public Internet only. The address is
-//! checked after resolution, and the connection goes to the checked address. No redirect, no proxy, no credential, no
-//! cookie, tight limits of time and size, and a bounded number of requests.
+//! Threat: an unauthenticated client chooses the address, and could reach what only this machine can reach (server-side
+//! request forgery). So this allows only https on port 443, and addresses of the public Internet. It checks the address
+//! after resolution, and connects to the checked address. No redirect, no proxy, no credential, no cookie, tight limits
+//! of time and size, and a bounded number of requests.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -6,9 +6,9 @@
 //! server that seals a thousand values a second reaches that in 50 days. Here two of 2^112 values share a key with a chance
 //! of 2^-32.
 //!
-//! A value names the data key that seals it, and is bound to the hidden name, not to the name itself. So all values can be
-//! checked without their names, which the store does not have. What earlier versions sealed is opened as well, and is
-//! sealed anew when the record is written the next time.
+//! A value names the data key that seals it, and is bound to the hidden name, not to the name itself. So the program
+//! can check all values without their names, which the store does not have. It also opens values of earlier versions,
+//! and seals them anew at the next write of the record.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Duration;

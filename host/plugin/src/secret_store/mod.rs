@@ -118,11 +118,12 @@ const SHORT: Duration = Duration::from_secs(5 * 60);
 /// The part of the limits that is kept for that, above them.
 const RESERVE: u64 = 20;
 
-/// How much a store in a file or in memory may have in it. A record that is there can always be written anew, and a twentieth
-/// more is kept for records that live for five minutes at most, such as leases; so sessions go on in a full store.
+/// The size limits of a store in a file or in memory. A full store can still replace existing records, and keeps a
+/// twentieth more for records that live for five minutes at most, such as leases. So sessions go on in a full store.
 ///
-/// What strangers leave (registrations, sign-ins that wait, documents) has a bound of its own in the component, far below:
-/// 16,384 records and 64 MiB; and so have the documents of clients that people have signed in with: 4,096 records and 16 MiB.
+/// The component bounds what strangers leave (registrations, sign-ins that wait, documents) far below that: 16,384
+/// records and 64 MiB. It also bounds the documents of clients that people have signed in with: 4,096 records and 16
+/// MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreLimits {
     /// Most records.

@@ -2,15 +2,16 @@
 //!
 //! Every value is sealed with AES-256-GCM under a key derived for it alone from the data key of the store
 //! ([`cipher`](super::cipher)), which is in a file beside the database that only the user can read, or elsewhere
-//! ([`KeySource`]). The name of a record and its expiry are the associated data: a value that was altered, moved to another
-//! name, or given a longer life does not open. Names are stored as keyed hashes, because they contain account ids; they are
-//! never listed. The folder, the database and the key file belong to this user, and no other user can change them or a
-//! folder above them. What this does not protect against: a program that runs as the same user can read the key file, and a
-//! database that is put back as it was earlier has the records that it had.
+//! ([`KeySource`]). The name of a record and its expiry are the associated data: a value that was altered, moved to
+//! another name, or given a longer life does not open. The database has names as keyed hashes, because they contain
+//! account ids. The store never lists them. The folder, the database and the key file belong to this user, and no other
+//! user can change them or a folder above them. This does not protect against a program that runs as the same user,
+//! which can read the key file. A database that is restored to an earlier state has the records of that time.
 //!
-//! A database without its key, or with the key of another, is refused and left as it is. One that is damaged is set aside
-//! under another name, and a new one takes its place, if a file with its key is beside it ([`aside`]): without one, it may be
-//! any file that the operator has named by mistake, and is refused before a key is made ([`mistaken`]).
+//! The program refuses a database without its key, or with another key, and leaves it as it is. It sets a damaged one
+//! aside under another name, and makes a new one, if a file with its key is beside it ([`aside`]). Without such a file,
+//! the damaged one may be any file that the operator has named by mistake: the program refuses it before it makes a key
+//! ([`mistaken`]).
 //!
 //! Deleted, replaced and expired records leave the files too ([`erasure`]).
 //!

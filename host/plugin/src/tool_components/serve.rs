@@ -2,8 +2,8 @@
 //! `wasi:http/handler` of WASI 0.3).
 //!
 //! The request has an instance of its own, and a task that runs it. The answer streams: the task hands over what the
-//! component writes as it is read. Size and time are bounded from the first byte to the last, and a client that does not
-//! read changes nothing about that: the task has a timer of its own.
+//! component writes as it is read. The task bounds size and time from the first byte to the last, with a timer of its
+//! own, so a client that does not read changes nothing about that.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;

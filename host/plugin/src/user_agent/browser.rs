@@ -1,13 +1,13 @@
 //! The person's own browser, and the output for prompts.
 //!
 //! `BROWSER` wins, as everywhere on Unix: a colon-separated list of commands, tried in order, in which `%s` stands for
-//! the URL (else it is the last argument). Without it the platform's opener is used. The started command gets none of
-//! the server's standard streams: a browser that writes to standard output would break the MCP connection.
+//! the URL (else it is the last argument). Without it, the program uses the platform's opener. The started command gets
+//! none of the server's standard streams: a browser that writes to standard output would break the MCP connection.
 //!
 //! Why this is not `webbrowser` or `opener`: the first runs the text browsers of `BROWSER` on the server's own standard
 //! streams, and does not handle quotes in it; the second does not know `BROWSER`. Both leave the browser in the
 //! server's process group, where Ctrl-C ends it, and do not notice that a command fails, so they would not try the next
-//! one. All that they have beyond that is the name of each platform's opener ([`platform_opener`]).
+//! one. Beyond that, they only know the name of each platform's opener ([`platform_opener`]).
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -2,8 +2,8 @@
 //!
 //! A listener answers only `GET /?…` with a loopback `Host`, and keeps the browser waiting until the component has
 //! decided what the page says. It does not interpret the query: `state` is the component's business. It listens on
-//! 127.0.0.1 and, where there is IPv6, on ::1 with the same port, because `localhost` may mean either and no other
-//! program should be able to take the second one.
+//! 127.0.0.1 and, where there is IPv6, on ::1 with the same port. `localhost` may mean either, and no other program
+//! should be able to take the second one.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,9 +1,9 @@
-//! Keys in a keyring, where the key file says so.
+//! Keys in a keyring, if the key file says so.
 //!
-//! The file beside the store has either the key or the name of an entry of the keyring in it. So a store itself says where
-//! its key is: a setting decides about new stores only, an existing one keeps its key where it is, and a store whose keyring
-//! does not answer is not taken for a new one. The name is random, so that a store that is moved or copied finds its key,
-//! and two stores never share one by accident.
+//! The file beside the store has either the key or the name of an entry of the keyring in it. So the store itself says
+//! where its key is. A setting decides about new stores only, and an existing one keeps its key where it is. The
+//! program never takes a store whose keyring does not answer for a new one. The name is random, so that a store that is
+//! moved or copied finds its key, and two stores never share one by accident.
 //!
 //! Why a store uses a keyring: a copy of the user's files, such as a backup, does not have the key. A program that runs as
 //! the user can ask the keyring as this one does.

@@ -1,8 +1,8 @@
 //! Counts in Redis, so that several processes on one store admit no more than one would.
 //!
-//! Each process counts for itself first, with the same bounds. So what one process refuses costs the store nothing, the
-//! number of subjects that strangers can make the store remember is bounded as that of a process is, and while the store is
-//! away, each process bounds what it serves.
+//! Each process counts for itself first, with the same bounds. So an operation that one process refuses costs the store
+//! nothing. The bound of a process also bounds the number of subjects that strangers can make the store remember. While
+//! the store is away, each process limits its own operations.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

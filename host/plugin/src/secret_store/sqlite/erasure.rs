@@ -1,13 +1,13 @@
 //! Deleted, replaced and expired records leave the files.
 //!
-//! SQLite overwrites what is deleted (`secure_delete`), but in the database file only, when a checkpoint carries the change
-//! there from the journal. The journal keeps earlier versions of a page until it begins anew, and an expired record stays
-//! until a later write removes it. So some seconds after a write, and when the next record expires, a task removes what has
-//! expired, and carries everything to the database file and cuts the journal to nothing (`wal_checkpoint(TRUNCATE)`). The
-//! same happens when the store is closed.
+//! SQLite overwrites deleted records (`secure_delete`), but only in the database file, when a checkpoint carries the
+//! change there from the journal. The journal keeps earlier versions of a page until it begins anew, and an expired
+//! record stays until a later write removes it. So some seconds after a write, and when the next record expires, a task
+//! removes expired records, carries everything to the database file, and truncates the journal
+//! (`wal_checkpoint(TRUNCATE)`). The same happens when the store is closed.
 //!
-//! Where SQLite moves a record from page to page, a copy may stay in a gap of the old page and outlive the record: one in a
-//! thousand did in an experiment. So a database that is not large is written anew (`VACUUM`) when the store is closed.
+//! Where SQLite moves a record from page to page, a copy may stay in a gap of the old page and outlive the record: one
+//! in a thousand did in an experiment. So closing the store writes a database that is not large anew (`VACUUM`).
 //!
 //! Threat: an attacker gets the files and the key, later. The tokens of a session that was revoked before are not in
 //! them. Copies of overwritten blocks in the file system or on the disk are out of reach.

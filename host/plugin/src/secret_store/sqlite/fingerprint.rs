@@ -1,8 +1,8 @@
 //! Tells that the key beside a database is not the one that it was written with.
 //!
-//! A record under another key has another name, so what was written with the lost key would look as if it had never been
-//! there. The database keeps some bits of a keyed hash, in the header field that SQLite leaves to applications
-//! (`application_id`): enough to notice another key, and nothing that helps to find one.
+//! A record under another key has another name, so records under the lost key would seem never to have existed. The
+//! database keeps some bits of a keyed hash, in the header field that SQLite leaves to applications (`application_id`):
+//! enough to notice another key, and nothing that helps to find one.
 
 use rusqlite::Connection;
 

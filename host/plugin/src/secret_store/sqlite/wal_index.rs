@@ -1,10 +1,11 @@
-//! Tells whether anything was committed since, from memory that all processes with the open database share.
+//! Tells whether a process has committed anything since the last look, from memory that all processes with the open
+//! database share.
 //!
 //! In WAL mode every commit, of whichever process, ends with a new header of the WAL-index, which SQLite maps into
-//! memory (<https://sqlite.org/walformat.html>, "The WAL-Index File Format"): no connection can see the commit before,
-//! and the commit does not return before. SQLite's own way to ask, `PRAGMA data_version`, reads this header as well, but
-//! begins a transaction for it: a mutex of the process and two file locks of the operating system, which were a tenth
-//! of what an authenticated request cost.
+//! memory (<https://sqlite.org/walformat.html>, "The WAL-Index File Format"): no connection can see the commit earlier,
+//! and the commit does not return earlier. SQLite's own way to ask, `PRAGMA data_version`, reads this header as well,
+//! but begins a transaction for it: a mutex of the process and two file locks of the operating system, which were a
+//! tenth of the cost of an authenticated request.
 //!
 //! This module only reads, through a pointer that SQLite's file interface hands out for the purpose, and only the
 //! documented part: two copies of a header of 48 bytes. If the copies differ, the header is being written.
