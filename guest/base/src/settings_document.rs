@@ -125,18 +125,18 @@ struct SettingsDocument {
     /// How people sign in to a public client.
     #[serde(default)]
     sign_in: SignInDocument,
-    /// Which access tokens are accepted.
+    /// The access tokens that the component accepts.
     #[serde(default)]
     token: TokenDocument,
-    /// How long a profile that was read from Microsoft Graph may be returned again without asking, in seconds; 0 turns
-    /// that off. Upper bound on how long a revoked caller still gets its profile.
+    /// How long the component may return a profile from Microsoft Graph again without asking, in seconds; 0 turns that
+    /// off. Upper bound on how long a revoked caller still gets its profile.
     #[serde(default)]
     profile_cache_seconds: u32,
     /// Adds user principal names to audit records. They are personal data.
     #[serde(default)]
     audit_usernames: bool,
-    /// MCP servers that the component protects and that are not its own. Where there are some, the component's own tools
-    /// are not served.
+    /// MCP servers that the component protects and that are not its own. If there are any, the component does not serve
+    /// its own tools.
     #[serde(default)]
     servers: Vec<ServerDocument>,
     /// The remote server. Present exactly if the host calls `wasi:http/incoming-handler` or passes messages with an
@@ -171,26 +171,27 @@ enum ClientTypeName {
 struct ServerDocument {
     /// Names the server in rules, audit records and calls of imports: 1 to 64 characters of `a-z 0-9 -`.
     name: String,
-    /// Path below `public-url` at which clients reach it, such as `/mcp` or `/crm/mcp`. Of a local server, no effect.
+    /// Path below `public-url` at which clients reach it, such as `/mcp` or `/crm/mcp`. No effect for a local server.
     path: String,
-    /// What it is.
+    /// Its kind.
     kind: ServerKindName,
-    /// Shown on the consent page. Left out: the name.
+    /// The title on the consent page. Left out: the name.
     #[serde(default)]
     title: Option<String>,
-    /// Tools that the consent page names, besides the server as a whole. Of the kind `upstream` only: of `tools`, it names all.
+    /// Tools that the consent page names, besides the server as a whole. Only for the kind `upstream`: for `tools`, the
+    /// page names all.
     #[serde(default)]
     tools: Vec<String>,
     /// The permissions that a call may get tokens with. Each entry is one combination, of one resource, in the qualified
     /// form, such as `https://graph.microsoft.com/Mail.Read`.
     #[serde(default)]
     permissions: Vec<Vec<String>>,
-    /// How the server learns who calls. Of the kind `upstream` only.
+    /// How the server learns the caller. Only for the kind `upstream`.
     #[serde(default)]
     identity: ServerIdentityDocument,
 }
 
-/// What a server behind the component is.
+/// The kind of a server behind the component.
 #[derive(Deserialize, Clone, Copy)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -201,7 +202,7 @@ enum ServerKindName {
     Upstream,
 }
 
-/// How a server behind the component learns who calls.
+/// How a server behind the component learns the caller.
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "form")]
@@ -260,11 +261,11 @@ impl Default for SignInDocument {
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum BrokerUseName {
-    /// Never: the import `identity-broker` is not called.
+    /// Never: the component does not call the import `identity-broker`.
     Off,
-    /// Where there is a broker. What it cannot do is done by `method`.
+    /// If there is a broker. If it cannot sign the person in, `method` applies.
     Automatic,
-    /// In no other way. Where there is no broker, no person can sign in.
+    /// Only by the broker. Without one, no person can sign in.
     Require,
 }
 
@@ -281,7 +282,7 @@ enum SignInMethodName {
     DeviceCode,
 }
 
-/// Which access tokens are accepted, before the requirements of a single call.
+/// The access tokens that the component accepts, before the requirements of a single call.
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -289,8 +290,8 @@ struct TokenDocument {
     /// Accepted values of `aud`, compared exactly: the client id, and the App ID URI for version 1 tokens. An empty list
     /// accepts no access token.
     audiences: Vec<String>,
-    /// Tenants whose tokens are accepted, as GUIDs. An empty list accepts the configured tenant only; with the tenants
-    /// `common` and `organizations` it accepts none.
+    /// Tenants whose tokens the component accepts, as GUIDs. An empty list accepts the configured tenant only; with the
+    /// tenants `common` and `organizations` it accepts none.
     allowed_tenants: Vec<String>,
     /// Tolerated difference between clocks, in seconds, at most 300. Left out: 60 for access tokens, and 300 for ID tokens,
     /// as in Microsoft's libraries.
@@ -303,11 +304,11 @@ struct TokenDocument {
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct HttpDocument {
-    /// Where clients reach this server: scheme, host, optional port and path prefix, no trailing slash. It is the issuer
-    /// of the authorization server. Every URL in metadata, challenges and redirects starts with it.
+    /// The URL at which clients reach this server: scheme, host, optional port and path prefix, no trailing slash. It
+    /// is the issuer of the authorization server. Every URL in metadata, challenges and redirects starts with it.
     public_url: String,
-    /// Values of `Host` (`:authority`) that are answered, in lower case, with the port if it is not the scheme's. Other
-    /// values are refused, which prevents DNS rebinding.
+    /// Values of `Host` (`:authority`) that the component accepts, in lower case, with the port if it is not the
+    /// scheme's. It refuses other values, which prevents DNS rebinding.
     allowed_hosts: Vec<String>,
     /// Origins (RFC 6454) of web pages that may call the server, besides the origin of `public-url`.
     #[serde(default)]
@@ -332,7 +333,7 @@ struct HttpDocument {
     /// Accepts an https URL as client id, and reads the client's metadata there.
     #[serde(default)]
     client_id_metadata_documents: bool,
-    /// Which access tokens are admitted.
+    /// The kinds of access tokens that the server admits.
     #[serde(default = "session_tokens")]
     token_mode: TokenModeName,
     /// App ID URI of the application, which qualifies the scope that clients request from Entra ID. Left out: the URL of
@@ -348,8 +349,8 @@ struct HttpDocument {
     /// tool without a rule is denied to every caller. For the servers in `servers`, see `deny-unlisted`.
     #[serde(default)]
     access: Option<Vec<ToolRuleDocument>>,
-    /// Denies what the servers in `servers` have and no rule names. Without it, every admitted caller may use what no rule
-    /// names. No effect on the component's own tools.
+    /// Denies everything of the servers in `servers` that no rule names. Without it, every admitted caller but AI
+    /// agents may use what no rule names. No effect on the component's own tools.
     #[serde(default)]
     deny_unlisted: bool,
     /// The request header in which a gateway hands over the access token of Entra ID with which it admitted the person,
@@ -367,14 +368,15 @@ struct HttpDocument {
     /// instance.
     #[serde(default = "streams_per_caller")]
     max_streams_per_caller: u32,
-    /// How long a refresh token of a session that was replaced gets the same answer again, in seconds, at most 120; 0 turns
-    /// that off. It is for clients that did not get the answer, or that refresh twice at once. Afterwards, and once the new
+    /// How long a replaced refresh token of a session gets the same answer again, in seconds, at most 120; 0 turns that
+    /// off. It is for clients that did not get the answer, or that refresh twice at once. Afterwards, and once the new
     /// refresh token was used, another use of the old one ends the session. No effect in the token mode `bearer`.
     #[cfg_attr(test, schemars(range(max = 120)))]
     #[serde(default = "refresh_grace_seconds")]
     refresh_grace_seconds: u32,
     /// Answers a proxy at `/auth` that asks whether it may let a request through to a server behind it (nginx
-    /// `auth_request`, Caddy and Traefik `forward_auth`, Envoy `ext_authz` over HTTP). Left out: `/auth` is not served.
+    /// `auth_request`, Caddy and Traefik `forward_auth`, Envoy `ext_authz` over HTTP). Left out: the component does not
+    /// serve `/auth`.
     #[serde(default)]
     forward_auth: Option<ForwardAuthDocument>,
 }
@@ -401,7 +403,7 @@ fn session_tokens() -> TokenModeName {
 struct ClientDocument {
     /// The client id that the client sends.
     client_id: String,
-    /// Shown on the consent page.
+    /// The name on the consent page.
     name: String,
     /// Compared exactly, except for the port of a loopback redirect (RFC 8252 section 7.3).
     redirect_uris: Vec<String>,
@@ -410,7 +412,7 @@ struct ClientDocument {
     secret_hash: Option<String>,
 }
 
-/// Which access tokens the remote server admits.
+/// The kinds of access tokens that the remote server admits.
 #[derive(Deserialize, Clone, Copy)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -4,9 +4,8 @@ use serde::Deserialize;
 
 use crate::policy::{Name, Rule, TargetKind, ToolRule};
 
-/// A condition under which a caller may call a tool. Everything that is present has to hold; of a list, one entry is
-/// enough, except for `scopes`. All comparisons are exact. A condition that is left out has no effect; an empty list fits
-/// no caller.
+/// A condition under which a caller may call a tool. Every present field has to hold; one entry of a list is enough,
+/// except for `scopes`. All comparisons are exact. A missing field has no effect; an empty list fits no caller.
 ///
 /// Of several rules for one tool, one has to hold. Rules that name the caller's tenant replace rules that name no tenant,
 /// so that a tenant's own rules can be stricter or laxer than the general ones.
@@ -14,14 +13,14 @@ use crate::policy::{Name, Rule, TargetKind, ToolRule};
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ToolRuleDocument {
-    /// The server in `servers` that the rule is about. Left out: any of them, and the component's own tools.
+    /// The server in `servers` of the rule. Left out: any of them, and the component's own tools.
     #[serde(default)]
     server: Option<String>,
-    /// What the rule is about. The component's own tools look at rules of the kind `tool` only.
+    /// The kind of thing that the rule names. Only rules of the kind `tool` concern the component's own tools.
     #[serde(default)]
     kind: TargetKindName,
-    /// Name of the tool, as in `tools/list`. A name that no tool has permits nothing; the export `tool-catalog` lists the
-    /// names. Of a server in `servers`, `*` stands for everything of the kind that has no rule of its own.
+    /// Name of the tool, as in `tools/list`. A name that no tool has permits nothing; the export `tool-catalog` lists
+    /// the names. For a server in `servers`, `*` stands for everything of the kind that has no rule of its own.
     tool: String,
     /// Tenants that the rule is for, as GUIDs. Left out: all accepted tenants that no other rule for the tool names.
     #[serde(default)]
@@ -34,11 +33,11 @@ pub(super) struct ToolRuleDocument {
     /// Application roles (`roles` claim), of which the caller needs one.
     #[serde(default)]
     roles: Option<Vec<String>>,
-    /// Object ids of groups, of which the caller has to be in one. Groups that do not fit into a token are read from
-    /// Microsoft Graph; if it does not answer, the caller is denied.
+    /// Object ids of groups, of which the caller has to be in one. The component reads groups that do not fit into a
+    /// token from Microsoft Graph; if Graph does not answer, it denies the call.
     #[serde(default)]
     groups: Option<Vec<String>>,
-    /// Scopes in the short form. A person's client needs all of them; `required-scope` need not be repeated. An
+    /// Scopes in the short form. A person's client needs all of them; a rule need not repeat `required-scope`. An
     /// application has no scopes: its roles say what it may do.
     #[serde(default)]
     scopes: Vec<String>,
@@ -48,7 +47,7 @@ pub(super) struct ToolRuleDocument {
     acrs: Option<Vec<String>>,
 }
 
-/// What a rule is about.
+/// The kind of thing that a rule names.
 #[derive(Default, Deserialize, Clone, Copy)]
 #[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -62,7 +61,7 @@ enum TargetKindName {
     Prompt,
     /// Completion of an argument, by the name of the prompt or the URI template of the resource that it is for.
     Completion,
-    /// A task, by what is done with it: `get`, `list`, `result`, `cancel`, `update`.
+    /// A task, by the operation on it: `get`, `list`, `result`, `cancel`, `update`.
     Task,
 }
 
@@ -87,8 +86,8 @@ enum CallerKindName {
     User,
     /// An application that acts for itself: app-only tokens of Entra ID.
     App,
-    /// An AI agent (Microsoft Entra Agent ID): tokens of Entra ID with the facet of an agent identity or of an agent's user,
-    /// also on behalf of a person. Denied unless it is named.
+    /// An AI agent (Microsoft Entra Agent ID): tokens of Entra ID with the facet of an agent identity or of an agent's
+    /// user, also on behalf of a person. Denied unless a rule names it.
     Agent,
 }
 

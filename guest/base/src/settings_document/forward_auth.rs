@@ -12,9 +12,9 @@ pub(super) struct ForwardAuthDocument {
     /// The server behind the proxy: the name of one of `servers`, of the kind `upstream`. Its path is the resource, and its
     /// rules and its identity hold. The component sees no bodies here, so only rules for all tools (`*`) are possible.
     server: String,
-    /// SHA-256, as base64url without padding, of the secret that the proxy sends in `X-Entra-Mcp-Proxy-Secret`. Requests
-    /// without it are answered as if `/auth` did not exist. Required if the identity of the server is `assertion` or
-    /// `token`: a client that reaches `/auth` itself would be handed what is for the server only.
+    /// SHA-256, as base64url without padding, of the secret that the proxy sends in `X-Entra-Mcp-Proxy-Secret`. The
+    /// component answers requests without it as if `/auth` did not exist. Required if the identity of the server is
+    /// `assertion` or `token`: a client that reaches `/auth` itself would get what is for the server only.
     #[serde(default)]
     secret_hash: Option<String>,
 }

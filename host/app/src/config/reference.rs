@@ -93,8 +93,8 @@ fn has_flag(command: &Command, setting: &Setting) -> bool {
 pub fn markdown(settings: &[SettingEntry]) -> String {
     let mut page = format!(
         "{NOTE}\n\n# Settings\n\nA flag wins over an environment variable, and that over the configuration file. Empty \
-         variables count as not set. The program refuses an unknown key in the configuration file. Lists are arrays in the \
-         configuration file; in a variable or a flag, their elements are separated by commas.\n"
+         variables count as not set. The program refuses an unknown key in the configuration file. Lists are arrays \
+         in the configuration file; in a variable or a flag, their elements are separated by commas.\n"
     );
     let mut group = "";
     for entry in settings {
