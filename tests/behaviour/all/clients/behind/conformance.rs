@@ -109,16 +109,16 @@ const PAGE: &str = "# Conformance through the gate
 <!-- Generated from tests/clients/conformance/through-the-gate.toml: change that file, and run `cargo test documents`. -->
 
 The MCP conformance suite (npm `@modelcontextprotocol/conformance`) runs against a server of FastMCP that has what the suite
-looks for, and against the same server behind the gate: once without rules, and once with a rule for one of its tools, by
-which every answer is judged. The figures are checks that pass and checks that fail.
+looks for, and against the same server behind the gate: once without rules, and once with a rule for one of its tools, so
+that the component judges every answer. The figures are checks that pass and checks that fail.
 
 | suite | scenarios | the server | through the gate | with a rule |
 | --- | --- | --- | --- | --- |
 ";
 
 const DIFFERENCES: &str = "
-What fails in both places is what the server itself does not have. These checks end otherwise through the gate, and no
-others do:
+A check that fails in both places is about something that the server itself does not have. Only these checks end
+differently through the gate:
 
 | check | through the gate | suite | why |
 | --- | --- | --- | --- |
