@@ -1,5 +1,6 @@
-//! The component: its exports, and its imports behind the capabilities of `world`. Of the component's
-//! crates, it is the only one that knows WIT, and it decides nothing: an export makes the world of the call, converts types and delegates to the crates below.
+//! The component: its exports, and its imports behind the capabilities of `world`. It is the only crate of the
+//! component that knows WIT. It decides nothing: an export makes the world of the call, converts types and delegates to
+//! the crates below.
 
 #[cfg(target_family = "wasm")]
 mod bindings;

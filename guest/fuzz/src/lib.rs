@@ -1,11 +1,12 @@
-//! What the fuzz targets of the remote server share: conversations with it, as texts.
+//! The common part of the fuzz targets of the remote server: conversations with it, as texts.
 //!
-//! A text is steps, separated by lines `===`. A step is a request: `METHOD target`, header fields, an empty line, a body;
-//! or `WAIT seconds`. What the server gave out before stands in braces: `{cookie}`, `{request}` and `{csrf}` of the consent
-//! page, `{state}` at Entra ID, `{code}`, `{access}`, `{refresh}`, `{client}`, `{secret}`, `{session}` of an event stream.
-//! So a fuzzer that changes texts gets through whole sign-ins, and a person can read what it found.
+//! A text is steps, separated by lines `===`. A step is a request: `METHOD target`, header fields, an empty line, a
+//! body; or `WAIT seconds`. Values that the server has given out before stand in braces: `{cookie}`, `{request}` and
+//! `{csrf}` of the consent page, `{state}` at Entra ID, `{code}`, `{access}`, `{refresh}`, `{client}`, `{secret}`,
+//! `{session}` of an event stream. So a fuzzer that changes texts gets through whole sign-ins, and a person can read
+//! what it found.
 //!
-//! After each request, this checks what has to hold for all of them. It stops the process where it does not.
+//! After each request, this checks the invariants of all requests. It stops the process if one does not hold.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub const CLIENT_SECRET: &str = "the secret of a client";
 /// Of both.
 pub const REDIRECT: &str = "https://app.example.com/callback";
 
-/// What never leaves the server: tokens of Entra ID, and the credential of the application.
+/// Values that never leave the server: tokens of Entra ID, and the credential of the application.
 const SECRETS: [&str; 3] = ["entra-access-token", "entra-refresh-token", "the client secret"];
 
 /// A remote server, Entra ID, and what clients and browsers know.
@@ -82,12 +83,12 @@ impl Default for Server {
 }
 
 impl Server {
-    /// The server, to be called by itself.
+    /// The server, for direct calls.
     pub fn env(&self) -> &ServerWorld<'static> {
         &self.env
     }
 
-    /// What is found at `url` when a metadata document of a client is fetched.
+    /// Publishes a client's metadata document at `url`.
     pub fn publish(&self, url: &str, document: Document) {
         self.authority.world.publish(url, Ok(document));
     }

@@ -1,6 +1,6 @@
-//! What the component serves: MCP with its tools, the rules for calling them, the authorization server for clients, and
-//! HTTP around it all. It decides and answers. The crates below sign people in, keep sessions and speak to Entra ID;
-//! nothing here names a generated type.
+//! The services of the component: MCP with its tools, the rules for calling them, the authorization server for clients,
+//! and HTTP around it all. It decides and answers. The crates below sign people in, keep sessions and speak to Entra
+//! ID; nothing here names a generated type.
 
 pub mod access;
 pub mod authorization_server;

@@ -133,8 +133,8 @@ impl Head {
     }
 }
 
-/// What every answer of the component has too: a browser does nothing with it but show it, and nothing keeps it. That
-/// clients always have to use https depends on where the answer comes from, and is not among these fields.
+/// The fields that every answer of the component has too: a browser may only show it, and no cache keeps it. The field
+/// that makes clients always use https depends on where the answer comes from, and is not among these.
 pub fn secure(is_stream: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
     const POLICY: &str = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
     let fields = [

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::head::{Field, values};
 
-/// How much of a signature is looked for, in bytes: 120 bits, which do not occur by chance. A shorter last part of a token
-/// is no signature.
+/// The length of the part of a signature to look for, in bytes: 120 bits, which do not occur by chance. A shorter last
+/// part of a token is no signature.
 pub const SIGNATURE_BYTES: usize = 20;
 
 /// Tokens that the requests of one call may carry. There is one for each destination, and another after a challenge. Every
@@ -151,7 +151,7 @@ impl Needle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tells;
 
-/// Finds tokens in an answer. The bytes of its body that may be the begin of one wait for those that follow.
+/// Finds tokens in an answer. Bytes of its body that may be the start of a token wait for those that follow.
 #[derive(Default)]
 pub struct Scrub {
     /// How many tokens of the call are looked for.

@@ -110,14 +110,14 @@ pub enum VaultFault {
         vault: String,
         /// What it says.
         said: String,
-        /// Where tokens are from that it accepts.
+        /// The authority of the tokens that it accepts.
         authority: String,
     },
     /// The identity may not do this.
     #[error(
-        "the key vault {vault} lets this identity not {operation} (it says: {said}): under Access control (IAM) of the vault, \
-         assign it the role Key Vault Crypto User, and for a certificate Key Vault Reader as well; or admit the network of this \
-         machine under Networking"
+        "the key vault {vault} does not let this identity {operation} (it says: {said}): under Access control (IAM) of \
+         the vault, assign it the role Key Vault Crypto User, and for a certificate Key Vault Reader as well; or admit the \
+         network of this machine under Networking"
     )]
     Forbidden {
         /// Its host.
@@ -356,7 +356,7 @@ impl KeyVault {
         newest.ok_or(VaultFault::Malformed("the answer names no version of the key"))
     }
 
-    /// Encrypts a short secret for the newest version of the key (RSA-OAEP-256). That version comes with it.
+    /// Encrypts a short secret for the newest version of the key (RSA-OAEP-256), and returns it with that version.
     pub async fn wrap(&self, key: &VaultObject, secret: &[u8]) -> Result<(Vec<u8>, VaultObject), VaultFault> {
         let key = self.newest(key).await?;
         let (value, by) = self.operate(&key, ("wrapkey", "RSA-OAEP-256"), secret, "wrap with the key").await?;

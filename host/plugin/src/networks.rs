@@ -1,8 +1,8 @@
-//! Which networks an address is counted in.
+//! The networks in which an address counts.
 //!
-//! One subscriber of IPv6 has at least a /64, often a /56, and an organisation a /48. A bound of a single address or
-//! of a /64 alone is none for an attacker with a larger network. So an address is counted in all three, and the larger
-//! ones have a multiple of the bound of the smallest, because several subscribers may share them.
+//! One subscriber of IPv6 has at least a /64, often a /56, and an organisation a /48. A bound of a single address or of
+//! a /64 alone does not stop an attacker with a larger network. So an address counts in all three. The larger ones have
+//! a multiple of the bound of the smallest, because several subscribers may share them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

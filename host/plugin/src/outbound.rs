@@ -54,7 +54,7 @@ pub trait OutboundObserver: Send + Sync + 'static {
     }
 }
 
-/// What surrounds a call, such as the trace that it belongs to, and has to surround what other tasks do for it as well.
+/// The surroundings of a call, such as its trace. They have to surround the work of other tasks for the call as well.
 pub trait Surroundings: Send + Sync {
     /// Takes a step inside of them, once.
     fn within(&self, step: &mut dyn FnMut());

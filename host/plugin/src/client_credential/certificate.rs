@@ -54,7 +54,7 @@ pub enum CertificateFault {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The message of the operating system.
         reason: String,
     },
     /// The file is neither of the two forms.
@@ -187,7 +187,7 @@ impl ClientCertificates {
         Self { client_id: client_id.to_owned(), password, clock, random, state }
     }
 
-    /// The certificates that can be used now, the one that is tried first before the others; else why there is none.
+    /// The usable certificates, in the order in which the host tries them; or the reason why there is none.
     pub fn usable(&self) -> Result<Vec<CertificateFacts>, CertificateFault> {
         let mut state = self.state();
         self.refresh(&mut state);

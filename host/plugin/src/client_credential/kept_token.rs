@@ -135,7 +135,7 @@ struct State {
 
 /// The token of one source.
 pub(super) struct KeptToken<E> {
-    /// Whose token it is, for the log.
+    /// The owner of the token, for the log.
     of: &'static str,
     clock: Arc<dyn Clock>,
     turn: SourceTurn<E>,

@@ -4,8 +4,8 @@
 //! program and not one of Entra ID. The newest version counts, unless Entra ID has refused it within the last hour: a
 //! version that was made but is not registered yet gives way to the one before, and the program tries it again later.
 //!
-//! One call at a time asks the vault, and holds nothing meanwhile that others need (`kept_token.rs`): they use the assertion at
-//! hand as long as it is good. A vault that has failed is left alone for some seconds.
+//! One call at a time asks the vault, and holds nothing meanwhile that others need (`kept_token.rs`): they use the
+//! present assertion as long as it is good. No call asks a vault that has failed for some seconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +77,7 @@ impl From<VaultCertificateFault> for CredentialError {
     }
 }
 
-/// What a certificate in a vault says of itself.
+/// The facts about a certificate in a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultCertificateFacts {
     /// SHA-1 in hexadecimal digits, as the portal shows it.
@@ -157,7 +157,7 @@ impl VaultCertificate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the certificate that signs now says of itself.
+    /// The facts about the certificate that signs now.
     pub async fn facts(&self) -> Result<VaultCertificateFacts, VaultCertificateFault> {
         let _asking = self.turn.wait().await;
         let version = self.current().await?;

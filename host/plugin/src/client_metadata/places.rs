@@ -1,7 +1,7 @@
 //! Places of fetches that run at the same time, and the shares of those that cause them.
 //!
-//! Threat: an attacker names documents on sites that never answer. Each fetch occupies an instance of the component until
-//! it is given up, so there are few places. No client address, none of its networks and no site has all of them.
+//! Threat: an attacker names documents on sites that never answer. Each fetch occupies an instance of the component
+//! until it ends, so there are few places. No client address, none of its networks and no site has all of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -22,7 +22,7 @@ pub(crate) struct Warm<T> {
     count: AtomicUsize,
     /// Most values to keep.
     limit: usize,
-    /// How long an idle value is kept.
+    /// How long an idle value stays.
     lifetime: Duration,
     /// When to look for idle values next: a reading of the monotonic clock, in milliseconds.
     next_look: AtomicU64,

@@ -38,7 +38,8 @@ impl DelegatedTokens for NoTokens {
     }
 }
 
-/// The tokens of a [`Plugin`]. The plugin is given the tools before it is built, so it is connected afterwards.
+/// The tokens of a [`Plugin`]. The builder of a plugin takes the tools before the plugin exists, so connect it
+/// afterwards.
 #[derive(Default)]
 pub struct PluginTokens {
     // Weak: the plugin owns the tools, and the tools own this.

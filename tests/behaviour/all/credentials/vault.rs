@@ -256,7 +256,7 @@ async fn the_data_key_of_a_store_is_wrapped_by_the_vault_and_unwrapped_once_in_t
     assert!(!sound && said.contains("or was made for another vault"), "{said}");
     vault.forbid(MACHINE);
     let (sound, said) = store(&home, &site, &in_vault).await;
-    assert!(!sound && said.contains("lets this identity not unwrap with the key"), "{said}");
+    assert!(!sound && said.contains("does not let this identity unwrap with the key"), "{said}");
     vault.allow(MACHINE);
 
     // A new data key is wrapped in its turn, by the newest version of the key in the vault.
