@@ -3,8 +3,8 @@
 //! The program and the keeper of `entra-mcp wrap` (`guest/keeper`) stand at the same boundary, natively and as a component.
 //! Both have to read the same heads and streams in the same way, so the rules are here, once:
 //!
-//! - on the way to the client: [`answer`] (heads), [`events`] and [`event_ids`] (event streams), [`members`] (the parts
-//!   of a message that depend on the caller);
+//! - on the way to the client: [`answer`] (heads), [`events`] and [`event_ids`] (event streams), [`members`] (what in a message
+//!   depends on the caller);
 //! - on the way to an API: [`destinations`] (where requests go), [`request`] (their header fields);
 //! - on the way back: [`scrub`] (no token in an answer), [`claims_challenge`] (the challenge of an API that refuses a
 //!   token).

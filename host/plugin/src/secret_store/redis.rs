@@ -9,7 +9,7 @@
 //! it is. If the answer to a `take` is lost, the record is lost with it, and no caller has it twice. If the answer to a
 //! swap is lost, the script is run again, and recognises the value that it has written.
 //!
-//! This does not protect against a server that loses writes. A replica that takes over may lack the last writes of the
+//! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
 //! server before it, and a server without `appendfsync always` those of its last second.
 
 use std::collections::HashMap;

@@ -17,8 +17,7 @@ use crate::secret_store::{KeySource, ReadOnly, StoreError, StoreReport};
 const BATCH: u32 = 500;
 
 impl RedisStore {
-    /// Opens every record below the prefix, and changes nothing. It may or may not count records that other processes
-    /// write or remove meanwhile.
+    /// Opens every record below the prefix, and changes nothing. What is written or removed meanwhile may be counted or not.
     pub async fn check(
         options: &RedisOptions,
         source: Arc<dyn KeySource>,

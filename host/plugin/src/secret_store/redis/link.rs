@@ -1,10 +1,9 @@
 //! The connection to Redis, which the program makes anew when it breaks.
 //!
-//! One connection serves all calls: commands are sent one behind the other and answered in that order. The program
-//! sends a command that Redis surely has not carried out again, on a new connection. It repeats one whose answer was
-//! lost only if Redis may carry it out twice. [`ANSWER_WITHIN`] bounds everything that a call waits for. Once a call
-//! has waited in vain, later ones make one attempt each, and none waits for another, so that an unreachable server
-//! holds up no instances.
+//! One connection serves all calls: commands are sent one behind the other and answered in that order. A command that
+//! surely was not carried out is sent again, on a new connection; of one whose answer was lost, only what may be done twice
+//! is. [`ANSWER_WITHIN`] bounds everything that a call waits for. Once a call has waited in vain, later ones make one attempt
+//! each, and none waits for another, so that a server that is away holds up no instances.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
