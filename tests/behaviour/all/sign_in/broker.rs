@@ -192,6 +192,7 @@ async fn an_answer_for_another_account_tenant_application_or_resource_signs_nobo
 async fn without_a_broker_the_browser_is_used_unless_the_broker_is_required() {
     let home = Home::new().await;
     let session = Session::without_broker().await;
+    assert_eq!(session.services(), ["org.freedesktop.DBus"], "and none of the machine");
     let in_session = run(&home, &session, &["login", "--broker", "require"]).await;
     let without_session = home.program(&["login", "--broker", "require"]).output().await.unwrap();
     for output in [in_session, without_session] {

@@ -13,6 +13,7 @@ use dbus::blocking::Connection;
 use dbus::channel::{Channel, MatchingReceiver as _, Sender as _};
 use dbus::message::MatchRule;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
@@ -22,8 +23,24 @@ const NAME: &str = "com.microsoft.identity.broker1";
 const PATH: &str = "/com/microsoft/identity/broker1";
 const INTERFACE: &str = "com.microsoft.identity.Broker1";
 
+/// Of a bus in this folder, as `session.conf` of D-Bus without the folders of services.
+const CONFIGURATION: &str = r#"<busconfig>
+  <type>session</type>
+  <listen>unix:dir=FOLDER</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#;
+
 /// How often the service looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the bus may take to answer, on a machine that is busy.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// What the service does with a call.
 pub(crate) enum Reply {
@@ -41,20 +58,26 @@ pub(crate) struct Session {
     ended: Arc<AtomicBool>,
     service: Option<JoinHandle<()>>,
     _bus: Child,
+    /// The configuration and the socket of the bus.
+    _folder: TempDir,
 }
 
 impl Session {
-    /// A bus on which no broker is.
+    /// A bus on which nothing is. The services of the machine cannot be started on it: its broker would answer, and its keyring
+    /// would read and write in the home of the person who runs the tests.
     pub(crate) async fn without_broker() -> Self {
-        let mut command = process::command("dbus-run-session");
-        command.args(["--", "sh", "-c", "echo \"$DBUS_SESSION_BUS_ADDRESS\"; exec cat"]);
-        // The session ends when its standard input does.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = folder.path().join("bus.conf");
+        std::fs::write(&configuration, CONFIGURATION.replace("FOLDER", folder.path().to_str().unwrap())).unwrap();
+        // Not in `dbus-run-session`, whose bus outlives it when it is killed.
+        let mut command = process::command("dbus-daemon");
+        command.args(["--nofork", "--print-address", "--config-file"]).arg(configuration);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut bus = command.spawn().unwrap();
         let mut address = String::new();
         BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).await.unwrap();
         let address = address.trim_end().to_owned();
-        Self { address, calls: Arc::default(), ended: Arc::default(), service: None, _bus: bus }
+        Self { address, calls: Arc::default(), ended: Arc::default(), service: None, _bus: bus, _folder: folder }
     }
 
     /// A bus with a broker.
@@ -83,6 +106,16 @@ impl Session {
     /// `DBUS_SESSION_BUS_ADDRESS`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The services that can be started on the bus.
+    pub(crate) fn services(&self) -> Vec<String> {
+        let mut channel = Channel::open_private(&self.address).unwrap();
+        channel.register().unwrap();
+        let connection = Connection::from(channel);
+        let bus = connection.with_proxy("org.freedesktop.DBus", "/org/freedesktop/DBus", ANSWER);
+        let (names,): (Vec<String>,) = bus.method_call("org.freedesktop.DBus", "ListActivatableNames", ()).unwrap();
+        names
     }
 
     /// The calls since the last time.
