@@ -32,8 +32,9 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The same for one node of a cluster. The client of a cluster waits for all nodes of the address, and then for all that these
-/// name: one that keeps silent, as after the loss of its machine, must not take all of the time above.
-pub(super) const CONNECT_NODE_WITHIN: Duration = Duration::from_millis(400);
+/// name: one that keeps silent, as after the loss of its machine, must not take all of the time above. While it looks up where
+/// slots are, it waits so long too, and passes no answers on.
+pub(super) const CONNECT_NODE_WITHIN: Duration = Duration::from_millis(300);
 
 /// How long one attempt waits for its answer, so that there is time for a second one on a new connection.
 pub(super) const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
