@@ -125,6 +125,8 @@ async fn node() -> (Redis, u16) {
     let arguments = [
         &["--cluster-enabled", "yes", "--cluster-port", text.as_str(), "--cluster-node-timeout", LOST_AFTER][..],
         &["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"],
+        // A replica that has got nothing yet is not named among the nodes.
+        &["--repl-ping-replica-period", "1"],
     ];
     (Redis::start_with("redis-server", &arguments.concat()).await, between)
 }

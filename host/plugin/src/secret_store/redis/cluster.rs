@@ -22,6 +22,9 @@ const SLOTS: u16 = 16_384;
 /// Host and port of a node.
 pub(super) type Address = (String, u16);
 
+/// A connection that is used by one caller at a time, once it was made.
+type Kept = Arc<Mutex<Option<MultiplexedConnection>>>;
+
 /// How nodes are reached one by one.
 pub(super) struct Nodes {
     /// Those of the address of the store, of which each tells about all.
@@ -30,7 +33,7 @@ pub(super) struct Nodes {
     settings: RedisConnectionInfo,
     certificates: TlsCertificates,
     /// Connections to nodes that get records.
-    receiving: Mutex<HashMap<Address, Arc<Mutex<Option<MultiplexedConnection>>>>>,
+    receiving: Mutex<HashMap<Address, Kept>>,
 }
 
 /// What the masters say of themselves. If it is the same twice, no slot has gone to another node in between.
