@@ -256,6 +256,53 @@ async fn a_master_that_keeps_silent_is_replaced() {
     is_replaced_when(|master| master.hang()).await;
 }
 
+/// How often nodes have sent a command on to another one.
+async fn sent_on(nodes: &[&Redis]) -> usize {
+    let mut count = 0;
+    for node in nodes {
+        let told = node.say("INFO errorstats").await;
+        let counted = told.lines().find_map(|line| line.strip_prefix("errorstat_MOVED:count="));
+        count += counted.map_or(0, |count| count.parse::<usize>().unwrap());
+    }
+    count
+}
+
+/// A master without a replica, in a cluster that goes on with what it has.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn records_of_a_master_that_is_lost_for_good_hold_up_no_operation_after_the_first() {
+    let mut cluster = Cluster::start().await;
+    for node in cluster.masters.iter().chain([&cluster.replica]) {
+        assert_eq!(node.say("CONFIG SET cluster-require-full-coverage no").await, "+OK\r\n");
+    }
+    let store = open(&cluster.options()).await;
+    for name in spread() {
+        store.put(&name, bytes("v"), None).await.unwrap();
+    }
+    cluster.masters[1].kill();
+    let names = spread();
+    let all = || async { join_all(names.iter().map(|name| store.get(name))).await };
+    soon(all()).await.unwrap();
+    // The others answer, so the store is not away.
+    let others = || async {
+        let answers = all().await;
+        assert!(answers.iter().all(is_there_or_away), "{answers:?}");
+        let (name, _) = names.iter().zip(&answers).find(|(_, answer)| matches!(answer, Ok(Some(_))))?;
+        let there = store.get(name).await;
+        there.ok()
+    };
+    eventually(others).await.unwrap();
+    let left = [&cluster.masters[0], &cluster.masters[2], &cluster.replica];
+    let before = sent_on(&left).await;
+    let answers = all().await;
+    assert!(answers.iter().all(is_there_or_away), "{answers:?}");
+    let away = answers.iter().filter(|answer| answer.is_err()).count();
+    assert!(away > 0 && away < SPREAD, "{away}");
+    // Each is told twice, and so is a question for the time.
+    let more = sent_on(&left).await - before;
+    assert!(more <= 2 * (away + 1), "{more} for {away}");
+}
+
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn a_rotation_keeps_the_keys_of_the_records_of_all_masters() {

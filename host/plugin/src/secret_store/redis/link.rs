@@ -3,10 +3,12 @@
 //! One connection serves all calls: commands are sent one behind the other and answered in that order. A command that
 //! surely was not carried out is sent again, on a new connection; of one whose answer was lost, only what may be done twice
 //! is. [`ANSWER_WITHIN`] bounds everything that a call waits for. Once a call has waited in vain, later ones make one attempt
-//! each, and none waits for another, so that a server that is away holds up no instances.
+//! each, and none waits for another, so that a server that is away holds up no instances. Nor does a node of a cluster whose
+//! others answer: they name it for its records, and later calls that are told so twice wait no longer.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -62,6 +64,8 @@ pub(super) struct Link {
     present: Mutex<Present>,
     /// A call has waited in vain, and none has got an answer since.
     away: AtomicBool,
+    /// Nodes of a cluster for which a call has waited in vain, although others answer.
+    lost: std::sync::Mutex<BTreeSet<String>>,
     /// How many connections were made.
     connections: AtomicU64,
     place: String,
@@ -160,6 +164,7 @@ impl Link {
             connector,
             present: Mutex::default(),
             away: AtomicBool::new(false),
+            lost: std::sync::Mutex::default(),
             connections: AtomicU64::new(0),
             place: url.to_string(),
         })
@@ -239,6 +244,8 @@ impl Link {
                         }
                         if !matches!(verdict, Verdict::Elsewhere) {
                             self.drop_connection(generation).await;
+                        } else if self.leads_to_lost(&failure, pause) {
+                            return Err(failure);
                         }
                         if matches!(verdict, Verdict::Unknown) && repeat == Repeat::Never {
                             return Err(failure);
@@ -254,6 +261,18 @@ impl Link {
             wait(pause).await;
             pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
         }
+    }
+
+    /// Whether others of the cluster name a node again for which another call has waited in vain. That they name it once may be
+    /// because a slot has moved to it since it is back.
+    fn leads_to_lost(&self, failure: &Failure, pause: Duration) -> bool {
+        let Some((address, _)) = failure.redirect_node() else { return false };
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if pause >= LONGEST_PAUSE {
+            lost.insert(address.to_owned());
+            return false;
+        }
+        pause > FIRST_PAUSE && lost.contains(address)
     }
 
     /// Sends a command once, and to the node that is about to get its record if that is no more where it was.
