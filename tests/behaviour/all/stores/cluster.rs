@@ -232,7 +232,7 @@ async fn is_replaced_when(lose: impl FnOnce(&mut Redis)) {
     };
     eventually(back).await.unwrap();
     assert!(cluster.replica.say("INFO replication").await.contains("role:master"));
-    // A process that begins now is told of the lost node by its address.
+    // To a process that begins now, the address of the store names the lost node first.
     let other = eventually(|| async { RedisStore::connect(&cluster.options(), keys(), clock()).await.ok() });
     let other = other.await.unwrap();
     for name in spread() {
