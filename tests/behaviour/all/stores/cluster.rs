@@ -370,7 +370,8 @@ async fn the_commands_of_a_store_see_all_masters_or_say_that_they_do_not() {
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn sessions_go_on_when_a_replica_takes_over() {
     let mut cluster = Cluster::start().await;
-    let fleet = Replicas::start_on(Some(&cluster.url()), 2, AN_HOUR, "warn", &[]).await;
+    let arguments = ["--rate-limit", "off"];
+    let fleet = Replicas::start_on(Some(&cluster.url()), 2, AN_HOUR, "warn", &arguments).await;
     for master in &cluster.masters {
         let address = master.address().to_string();
         let is_told = |line: &str| line.contains("nothing bounds what the server keeps") && line.contains(&address);
