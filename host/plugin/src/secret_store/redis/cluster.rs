@@ -299,4 +299,16 @@ mod tests {
         let expected = expected.map(|(host, port): (&str, u16)| (host.to_owned(), port));
         assert_eq!(masters_of(&slots, "asked"), BTreeSet::from(expected));
     }
+    #[test]
+    fn a_record_is_followed_to_where_it_is_on_its_way_to() {
+        let told = |text: &str| {
+            let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            receiver(&value.extract_error().unwrap_err())
+        };
+        assert_eq!(told("ASK 7 10.0.0.1:6380"), Some(("10.0.0.1".to_owned(), 6380)));
+        assert_eq!(told("ASK 7 2001:db8::1:6380"), Some(("2001:db8::1".to_owned(), 6380)));
+        for text in ["ASK 7 :6380", "ASK 7 10.0.0.1", "MOVED 7 10.0.0.1:6380", "TRYAGAIN later"] {
+            assert_eq!(told(text), None, "{text}");
+        }
+    }
 }
