@@ -299,6 +299,7 @@ mod tests {
         let expected = expected.map(|(host, port): (&str, u16)| (host.to_owned(), port));
         assert_eq!(masters_of(&slots, "asked"), BTreeSet::from(expected));
     }
+
     #[test]
     fn a_record_is_followed_to_where_it_is_on_its_way_to() {
         let told = |text: &str| {
