@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use entra_mcp_plugin::clock::ManualClock;
@@ -97,33 +98,11 @@ async fn a_restart_between_two_operations_is_not_noticed(program: &'static str) 
 /// at most once.
 async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed(program: &'static str) {
     let mut redis = Redis::start(program).await;
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let done = Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();
     for worker in 0..4 {
         let (store, rival, done) = (open(&redis).await, open(&redis).await, Arc::clone(&done));
-        workers.push(tokio::spawn(async move {
-            let (mut rounds, mut confirmed) = (0_u32, 0_u32);
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                rounds += 1;
-                let (code, counter) = (format!("code/{worker}/{rounds}"), format!("counter/{worker}"));
-                if store.put(&code, bytes("once"), None).await.is_ok() {
-                    let (one, other) = tokio::join!(store.take(&code), rival.take(&code));
-                    let had = |taken: &Result<Option<SecretBytes>, StoreError>| matches!(taken, Ok(Some(_)));
-                    assert!(!(had(&one) && had(&other)), "{code} was had twice");
-                    // If both know what has happened, one of them has it.
-                    assert!(one.is_err() || other.is_err() || had(&one) || had(&other), "{code} is lost");
-                }
-                // The counter is never less than what was confirmed.
-                let Ok(before) = store.get(&counter).await else { continue };
-                let value: u32 = text(before.clone()).map_or(0, |text| text.parse().unwrap());
-                assert!(value >= confirmed, "{value} < {confirmed}");
-                let next = value + 1;
-                if store.compare_and_swap(&counter, before, bytes(&next.to_string()), None).await == Ok(true) {
-                    confirmed = next;
-                }
-            }
-            rounds
-        }));
+        workers.push(tokio::spawn(async move { work(worker, &store, &rival, &done).await }));
     }
     let watch = open(&redis).await;
     for _ in 0..5 {
@@ -136,10 +115,36 @@ async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_kil
         redis.run().await;
         eventually(|| async { watch.get("watch").await.ok() }).await.unwrap();
     }
-    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    done.store(true, Ordering::Relaxed);
     for rounds in join_all(workers).await {
         assert!(rounds.unwrap() > 0);
     }
+}
+
+/// Puts and takes codes, and counts, until all is done; returns how often. Whatever an operation was not answered may have been
+/// done or not.
+pub(super) async fn work(worker: u32, store: &RedisStore, rival: &RedisStore, done: &AtomicBool) -> u32 {
+    let (mut rounds, mut confirmed) = (0_u32, 0_u32);
+    while !done.load(Ordering::Relaxed) {
+        rounds += 1;
+        let (code, counter) = (format!("code/{worker}/{rounds}"), format!("counter/{worker}"));
+        if store.put(&code, bytes("once"), None).await.is_ok() {
+            let (one, other) = tokio::join!(store.take(&code), rival.take(&code));
+            let had = |taken: &Result<Option<SecretBytes>, StoreError>| matches!(taken, Ok(Some(_)));
+            assert!(!(had(&one) && had(&other)), "{code} was had twice");
+            // If both know what has happened, one of them has it.
+            assert!(one.is_err() || other.is_err() || had(&one) || had(&other), "{code} is lost");
+        }
+        // The counter is never less than what was confirmed.
+        let Ok(before) = store.get(&counter).await else { continue };
+        let value: u32 = text(before.clone()).map_or(0, |text| text.parse().unwrap());
+        assert!(value >= confirmed, "{value} < {confirmed}");
+        let next = value + 1;
+        if store.compare_and_swap(&counter, before, bytes(&next.to_string()), None).await == Ok(true) {
+            confirmed = next;
+        }
+    }
+    rounds
 }
 
 async fn processes_whose_clocks_are_an_hour_apart_share_records(program: &'static str) {
