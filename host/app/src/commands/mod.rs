@@ -173,15 +173,20 @@ pub enum CommandError {
     #[cfg(feature = "demo")]
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
+    /// A signal has ended the command before it was done.
+    #[error("ended by a signal")]
+    Ended,
     /// The process cannot receive signals or start threads.
     #[error("the process cannot be set up: {0}")]
     Process(#[from] std::io::Error),
 }
 
 impl CommandError {
-    /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
+    /// The exit code: 2 if the command line or the configuration has to be changed, 130 if a signal has ended the command, as
+    /// shells say of Ctrl-C, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Ended => 130,
             Self::Found { failures: 0, .. } => 1,
             Self::Found { .. } => 2,
             Self::Setup(error) if error.is_usage() => 2,
