@@ -14,7 +14,7 @@ use crate::composition::confidential_client::ConfidentialError;
 use crate::config::ConfigError;
 use crate::telemetry::{MetricsError, TelemetryError};
 
-mod account_list;
+pub mod account_list;
 pub mod accounts;
 pub mod client_secret;
 pub mod compile;
@@ -239,17 +239,6 @@ pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Resu
 /// Lists the accounts, with one kind of error.
 async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
     Ok(plugin.accounts().await?)
-}
-
-/// An account as the commands print it with `--json`.
-fn account_json(account: &Account) -> serde_json::Value {
-    serde_json::json!({
-        "homeAccountId": account.home_account_id,
-        "username": account.username,
-        "name": account.name,
-        "tenantId": account.tenant_id,
-        "objectId": account.object_id,
-    })
 }
 
 /// The requests to open files anew (SIGHUP), which programs send that rotate them. While this exists, the signal does
