@@ -192,8 +192,8 @@ enum Command {
     },
     /// List the accounts that are signed in
     #[command(
-        after_help = "Each tenant, cloud and application has a list of its own. All of the store are shown, unless a flag names \
-        one.\n\nExamples:\n  entra-mcp accounts\n  entra-mcp accounts --tenant contoso.com\n  entra-mcp accounts --json"
+        after_help = "Each tenant, cloud and application has a list of its own. All of the store are shown, unless a \
+        flag names one.\n\nExamples:\n  entra-mcp accounts\n  entra-mcp accounts --tenant contoso.com\n  entra-mcp accounts --json"
     )]
     Accounts {
         /// Print JSON

@@ -127,8 +127,8 @@ pub(super) fn line(account: &Account) -> String {
     harmless(&format!("{}  {}  {}", account.username, account.name, account.home_account_id))
 }
 
-/// A table of the accounts, with a header. `chosen` is the configured account, if there is one. Applications are shown if there
-/// are others than the configured one.
+/// A table of the accounts, with a header. `chosen` is the configured account, if there is one. Applications are shown
+/// if there are others than the configured one.
 pub(super) fn table(listed: &[Listed], configured: &Application, chosen: Option<&str>) -> String {
     let is_own = |listed: &&Listed| listed.application == *configured;
     let own: Vec<Account> = listed.iter().filter(is_own).map(|listed| listed.account.clone()).collect();

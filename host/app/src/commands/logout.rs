@@ -15,8 +15,8 @@ use crate::composition::public_client::{self, PersonStore};
 use crate::config::Config;
 use crate::console::{self, harmless};
 
-/// Forgets all accounts, or the configured one, or the only one of the configured application. Opens Entra ID's page for each of
-/// them, or says where it is.
+/// Forgets all accounts, or the configured one, or the only one of the configured application. Opens Entra ID's page
+/// for each of them, or says where it is.
 pub async fn run(config: &Config, scope: Scope, all: bool) -> Result<(), CommandError> {
     let person = PersonStore::open(config).await?;
     let plugin = person.builder(config, &Application::of(&config.settings))?.build()?;
@@ -73,8 +73,8 @@ async fn sign_out_elsewhere(
             sign_out(&other.plugin, config, &account.home_account_id, &told(account), None).await
         }
         (Some(_), Some(_)) => Err(CommandError::Usage(format!(
-            "the account {chosen:?} is signed in to several applications: name one with --client-id and --tenant-id, as \
-             `entra-mcp accounts` lists them"
+            "the account {chosen:?} is signed in to several applications: name one with --client-id and --tenant-id, \
+             as `entra-mcp accounts` lists them"
         ))),
         (None, _) => Err(CommandError::Usage(format!("the account {chosen:?} is not signed in"))),
     }

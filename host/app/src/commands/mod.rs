@@ -182,8 +182,8 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// The exit code: 2 if the command line or the configuration has to be changed, 130 if a signal has ended the command, as
-    /// shells say of Ctrl-C, else 1.
+    /// The exit code: 2 if the command line or the configuration has to be changed, 130 if a signal has ended the
+    /// command, as shells say of Ctrl-C, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Ended => 130,

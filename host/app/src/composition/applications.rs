@@ -1,7 +1,8 @@
 //! The applications that people may have signed in to with one store.
 //!
-//! The component keeps a list of accounts for each cloud, tenant and application, and reads that of its settings only. A store
-//! does not list its records: their names are hashed. So the program notes the applications in a record of its own.
+//! The component keeps a list of accounts for each cloud, tenant and application, and reads that of its settings only.
+//! A store does not list its records: their names are hashed. So the program notes the applications in a record of its
+//! own.
 
 use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::secret_store::{HOST_PREFIX, SecretBytes, SecretStore, StoreError};

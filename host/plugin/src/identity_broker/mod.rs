@@ -46,8 +46,8 @@ pub trait IdentityBroker: Send + Sync + 'static {
     async fn accounts(&self, client_id: &str, correlation_id: &str) -> Result<Vec<BrokerAccount>, BrokerError>;
     /// Tokens of an account, without the person.
     async fn acquire_silently(&self, request: BrokerRequest) -> Result<BrokerTokens, BrokerError>;
-    /// Tokens that the person is asked for, in a window of the broker. Dropping the future closes the window and gives the answer
-    /// up. It is polled once when the request starts, and then whenever the component waits.
+    /// Tokens that the person is asked for, in a window of the broker. Dropping the future closes the window and gives
+    /// the answer up. It is polled once when the request starts, and then whenever the component waits.
     async fn ask_person(&self, request: BrokerRequest) -> Result<BrokerTokens, BrokerError>;
 }
 
@@ -113,7 +113,8 @@ type Answer = Pin<Box<dyn Future<Output = Result<BrokerTokens, BrokerError>> + S
 
 /// A request in which the broker asks the person.
 ///
-/// It holds the future itself, and no task: whatever drops it, as the end of a call does, has closed the window afterwards.
+/// It holds the future itself, and no task: whatever drops it, as the end of a call does, has closed the window
+/// afterwards.
 pub struct InteractiveRequest {
     /// `None` once the answer was returned.
     answer: Option<Answer>,

@@ -10,8 +10,8 @@
 //! again, and recognises the value that it has written.
 //!
 //! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
-//! server before it, and a server without `appendfsync always` those of its last second. With `wait-replicas` in the address, what
-//! was taken or swapped is answered only once replicas have it.
+//! server before it, and a server without `appendfsync always` those of its last second. With `wait-replicas` in the
+//! address, what was taken or swapped is answered only once replicas have it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,8 +53,8 @@ const FINGERPRINT: &str = "host/key-fingerprint";
 /// Bytes of that hash which are noted: enough to notice another key.
 const FINGERPRINT_BYTES: usize = 8;
 
-/// How long the server waits for its replicas, in milliseconds. They answer at once; meanwhile the connection, which all calls
-/// share, carries out nothing else. It has to be less than an attempt may last.
+/// How long the server waits for its replicas, in milliseconds. They answer at once; meanwhile the connection, which
+/// all calls share, carries out nothing else. It has to be less than an attempt may last.
 const REPLICATED_WITHIN_MS: u32 = 500;
 
 /// Bytes of the time of expiry before a sealed value.
@@ -353,8 +353,9 @@ impl OpenRedis {
         self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
     }
 
-    /// Waits until replicas have a write, if the address wants that. `connections`: how many were made until then, before the
-    /// write. The server waits for the writes of one connection, so of one that was made since, it cannot say.
+    /// Waits until replicas have a write, if the address wants that. `connections`: how many were made until then,
+    /// before the write. The server waits for the writes of one connection, so of one that was made since, it cannot
+    /// say.
     async fn replicated(&self, connections: u64) -> Result<(), StoreError> {
         if self.wait_replicas == 0 {
             return Ok(());
@@ -388,7 +389,8 @@ impl OpenRedis {
                 })
                 .await?;
             if deleted == 1 {
-                // Without that, the record is lost like one whose answer was: a replica that lacks this write has it again.
+                // Without that, the record is lost like one whose answer was: a replica that lacks this write has it
+                // again.
                 self.replicated(connections).await?;
                 return Ok(Some(value));
             }

@@ -159,8 +159,8 @@ impl Running {
         shown
     }
 
-    /// Makes it fail as a fault in its own code would, and waits for its end. The system writes no core file of it, wherever it
-    /// writes core files, and hands none to a program.
+    /// Makes it fail as a fault in its own code would, and waits for its end. The system writes no core file of it,
+    /// wherever it writes core files, and hands none to a program.
     async fn abort(mut self, secrets: &[String]) {
         let before = core_files();
         send_signal("ABRT", self.child.id().unwrap());
@@ -174,8 +174,8 @@ impl Running {
     }
 }
 
-/// The core files in the folder that `kernel.core_pattern` names, if it names one (core(5)). Without a folder, they are in the
-/// working directory, which is the home.
+/// The core files in the folder that `kernel.core_pattern` names, if it names one (core(5)). Without a folder, they are
+/// in the working directory, which is the home.
 fn core_files() -> BTreeSet<PathBuf> {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     let pattern = Path::new(pattern.trim_end());

@@ -35,8 +35,8 @@ fn shown_on(mut person: File) -> String {
     String::from_utf8(shown).unwrap()
 }
 
-/// Signs in with a code that is entered on another device, and returns what is on standard error: a terminal, or a pipe. The
-/// locale is in `LANG`.
+/// Signs in with a code that is entered on another device, and returns what is on standard error: a terminal, or a
+/// pipe. The locale is in `LANG`.
 async fn sign_in_by_code(on_terminal: bool, locale: &str) -> String {
     // The link of a code is one for another device where it is of https.
     let home = Home::of(Builder::new().tls(true)).await;

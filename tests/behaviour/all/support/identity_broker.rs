@@ -88,7 +88,8 @@ impl Session {
         &self.address
     }
 
-    /// How many windows are open in which the broker asks the person: those of calls that have no answer, and were not cancelled.
+    /// How many windows are open in which the broker asks the person: those of calls that have no answer, and were not
+    /// cancelled.
     pub(crate) fn open_windows(&self) -> usize {
         self.windows.lock().unwrap().len()
     }
