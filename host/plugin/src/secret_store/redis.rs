@@ -226,7 +226,10 @@ impl OpenRedis {
             let mut command = redis::cmd("WAIT");
             command.arg(0).arg(1);
             let replicas = link.within(async { link.ask::<u64>(&command, Repeat::Harmless).await });
-            replicas.await.map_err(RedisError::Unavailable)?;
+            let (replicas, wanted) = (replicas.await.map_err(RedisError::Unavailable)?, self.wait_replicas);
+            if replicas < u64::from(wanted) {
+                tracing::warn!(store = link.place(), replicas, wanted, "fewer replicas are there than are waited for");
+            }
         }
         let read: Result<(), StoreError> = link
             .within(async {

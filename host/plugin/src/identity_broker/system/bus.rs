@@ -72,6 +72,9 @@ pub(super) async fn ask_person(request: BrokerRequest) -> Result<BrokerTokens, B
     on_a_thread(move |broker| {
         let account = broker.account(&request)?;
         let text = message::token_request(&request, account.as_ref());
+        if hand_over.is_closed() {
+            return Err(BrokerError::Declined);
+        }
         let (window, awaited) = broker.open_window(&request.correlation_id, &text)?;
         // A window that is not wanted any more is closed here.
         let _ = hand_over.send(window);
