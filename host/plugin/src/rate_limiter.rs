@@ -1,8 +1,9 @@
 //! Limits how often an operation may be done (`wit/rate-limiter.wit`).
 //!
 //! The counts of [`CountingRateLimiter`] belong to this process. Where several processes share a store on the network, a
-//! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`). Counts bound abuse. Nothing that
-//! has to be exact, such as the single use of a code, relies on them.
+//! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`); one that counts in records
+//! does so for a store in a file (`rate_limiter/stored.rs`). Counts bound abuse. Nothing that has to be exact, such as the
+//! single use of a code, relies on them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,6 +16,11 @@ use async_trait::async_trait;
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
 use crate::networks;
+
+#[cfg(feature = "sqlite")]
+mod stored;
+#[cfg(feature = "sqlite")]
+pub use stored::StoreRateLimiter;
 
 /// The prefix of an operation that is the record of another operation's refusal.
 pub const RECORD_OF: &str = "record:";
@@ -115,7 +121,12 @@ pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result
 impl CountingRateLimiter {
     /// [`admit`](RateLimiter::admit), which has nothing to wait for.
     pub fn admit_here(&self, operation: &str, subject: &str) -> Result<(), Duration> {
-        let Some(of_one) = self.rate(operation) else { return Ok(()) };
+        self.admit_if_remembered(operation, subject).map(drop)
+    }
+
+    /// The same, and whether the subject is remembered: not if it is counted with others for want of room.
+    fn admit_if_remembered(&self, operation: &str, subject: &str) -> Result<bool, Duration> {
+        let Some(of_one) = self.rate(operation) else { return Ok(true) };
         let now = self.clock.monotonic();
         // An id that a client has made up may look like an address; then it counts as one.
         let subjects: Vec<(u64, Rate)> = match subject.parse::<IpAddr>() {
@@ -155,7 +166,7 @@ impl CountingRateLimiter {
                 Counted::Strangers => counts.strangers.insert(operation.to_owned(), back_at),
             };
         }
-        Ok(())
+        Ok(!is_stranger)
     }
 }
 

@@ -74,7 +74,7 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["call"], rate(600, 60));
     assert_eq!(config.rates["graph-request"], rate(600, 60));
     assert_eq!(config.rates["client-metadata-by-address"], rate(20, 60));
-    assert_eq!(config.rates.len(), 19);
+    assert_eq!((config.rates.len(), config.rate_limits_in), (19, RateLimitsIn::Process));
 }
 
 #[test]
