@@ -2,8 +2,8 @@
 //!
 //! The counts of [`CountingRateLimiter`] belong to this process. Where several processes share a store on the network, a
 //! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`); one that counts in records
-//! does so for a store in a file (`rate_limiter/stored.rs`). Counts bound abuse. Nothing that has to be exact, such as the
-//! single use of a code, relies on them.
+//! does so for a store in a file (`secret_store/limiter.rs`). Counts bound abuse. Nothing that has to be exact, such as
+//! the single use of a code, relies on them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,11 +16,6 @@ use async_trait::async_trait;
 use crate::bindings::rate_limiter as wit;
 use crate::clock::Clock;
 use crate::networks;
-
-#[cfg(feature = "sqlite")]
-mod stored;
-#[cfg(feature = "sqlite")]
-pub use stored::StoreRateLimiter;
 
 /// The prefix of an operation that is the record of another operation's refusal.
 pub const RECORD_OF: &str = "record:";
@@ -95,6 +90,12 @@ impl CountingRateLimiter {
         Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
     }
 
+    /// The same, with another bound on the pairs of operation and subject that are remembered.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn remembering(self, max_subjects: usize) -> Self {
+        Self { max_subjects, ..self }
+    }
+
     pub(crate) fn rate(&self, operation: &str) -> Option<Rate> {
         let refused = |recorded| self.rates.get(recorded).map(|rate: &Rate| Rate { count: 1, per: rate.per });
         self.rates.get(operation).copied().or_else(|| operation.strip_prefix(RECORD_OF).and_then(refused))
@@ -125,7 +126,7 @@ impl CountingRateLimiter {
     }
 
     /// The same, and whether the subject is remembered: not if it is counted with others for want of room.
-    fn admit_if_remembered(&self, operation: &str, subject: &str) -> Result<bool, Duration> {
+    pub(crate) fn admit_if_remembered(&self, operation: &str, subject: &str) -> Result<bool, Duration> {
         let Some(of_one) = self.rate(operation) else { return Ok(true) };
         let now = self.clock.monotonic();
         // An id that a client has made up may look like an address; then it counts as one.

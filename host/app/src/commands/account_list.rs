@@ -97,7 +97,7 @@ async fn accounts_of(
     application: &Application,
 ) -> Result<(Plugin, Vec<Account>), CommandError> {
     let plugin = person.builder(config, application)?.build()?;
-    let accounts = super::accounts(&plugin).await?;
+    let accounts = plugin.accounts().await?;
     Ok((plugin, accounts))
 }
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use entra_mcp_plugin::Error;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::key_vault::VaultKeyFile;
-use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter, StoreRateLimiter};
+use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
     GivenDataKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore,
-    SystemKeyring,
+    StoreRateLimiter, SystemKeyring,
 };
 
 use super::key_vault::key_vault;
@@ -153,8 +153,8 @@ fn beside(file: KeyFile, new: NewKey) -> Arc<dyn KeySource> {
 }
 
 impl OpenedStore {
-    /// Counts where the records are, if other processes on the network may share them, or if that is asked for: so all of
-    /// them together admit no more than one would. Else it counts in this process.
+    /// Counts where the records are, if other processes on the network may share them, or if that is asked for: so all
+    /// of them together admit no more than one would. Else it counts in this process.
     pub fn rate_limiter(
         &self,
         rates: HashMap<String, Rate>,

@@ -17,13 +17,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 
-use super::{CountingRateLimiter, Rate, RateLimiter, count};
+use super::{HOST_PREFIX, SecretBytes, SecretStore, StoreError};
 use crate::clock::Clock;
 use crate::networks;
-use crate::secret_store::{HOST_PREFIX, SecretBytes, SecretStore, StoreError};
+use crate::rate_limiter::{CountingRateLimiter, Rate, RateLimiter, count};
 
-/// Most pairs of operation and subject that one process counts in the store: as many as the other records that strangers
-/// leave. Others are counted in the process alone.
+/// Most pairs of operation and subject that one process counts in the store: as many as the other records that
+/// strangers leave. Others are counted in the process alone.
 const MAX_STORED: usize = 16_384;
 
 /// How often a count is tried that another process is faster with.
@@ -45,8 +45,8 @@ struct Counted {
 impl StoreRateLimiter {
     /// Bounds the named operations as [`CountingRateLimiter`] does.
     pub fn new(store: Arc<dyn SecretStore>, clock: Arc<dyn Clock>, rates: HashMap<String, Rate>) -> Self {
-        let local = CountingRateLimiter::new(Arc::clone(&clock), rates);
-        Self { store, clock, local: CountingRateLimiter { max_subjects: MAX_STORED, ..local } }
+        let local = CountingRateLimiter::new(Arc::clone(&clock), rates).remembering(MAX_STORED);
+        Self { store, clock, local }
     }
 
     /// Counts in all records, or in none where one has no room.
