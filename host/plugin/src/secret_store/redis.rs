@@ -10,7 +10,8 @@
 //! again, and recognises the value that it has written.
 //!
 //! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
-//! server before it, and a server without `appendfsync always` those of its last second.
+//! server before it, and a server without `appendfsync always` those of its last second. With `wait-replicas` in the
+//! address, what was taken or swapped is answered only once replicas have it.
 //!
 //! In a cluster, each record is at one node, and every command is about one record, or about the counts of one client, which
 //! are at one node too. The time is that of the node which has the fingerprint of the key, for all processes.
@@ -56,6 +57,10 @@ const FINGERPRINT: &str = "host/key-fingerprint";
 
 /// Bytes of that hash which are noted: enough to notice another key.
 const FINGERPRINT_BYTES: usize = 8;
+
+/// How long the server waits for its replicas, in milliseconds. They answer at once; meanwhile the connection, which
+/// all calls share, carries out nothing else. It has to be less than an attempt may last.
+const REPLICATED_WITHIN_MS: u32 = 500;
 
 /// Bytes of the time of expiry before a sealed value.
 const EXPIRY_BYTES: usize = 8;
@@ -173,6 +178,7 @@ struct OpenRedis {
     clock: Arc<dyn Clock>,
     time: ServerClock,
     source: Arc<dyn KeySource>,
+    wait_replicas: u8,
 }
 
 /// A record as it is stored: the time of expiry, then the sealed value.
@@ -231,7 +237,8 @@ impl OpenRedis {
         let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
         let time = ServerClock::new(Arc::clone(&clock));
-        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, time, source })
+        let (prefix, wait_replicas) = (options.prefix.clone(), options.url.wait_replicas);
+        Ok(Self { link, cipher: Arc::new(cipher), prefix, clock, time, source, wait_replicas })
     }
 
     /// Refuses a server that is too old, and warns if it may throw records away. A server that does not tell is believed.
@@ -239,6 +246,16 @@ impl OpenRedis {
         let link = &self.link;
         let ping = link.within(async { link.ask::<String>(&redis::cmd("PING"), Repeat::Harmless).await });
         ping.await.map_err(RedisError::Unavailable)?;
+        if self.wait_replicas > 0 {
+            // A user that may not wait is noticed now, and not when the first code is used.
+            let mut command = redis::cmd("WAIT");
+            command.arg(0).arg(1);
+            let replicas = link.within(async { link.ask::<u64>(&command, Repeat::Harmless).await });
+            let (replicas, wanted) = (replicas.await.map_err(RedisError::Unavailable)?, self.wait_replicas);
+            if replicas < u64::from(wanted) {
+                tracing::warn!(store = link.place(), replicas, wanted, "fewer replicas are there than are waited for");
+            }
+        }
         let read: Result<(), StoreError> = link
             .within(async {
                 self.read_time().await;
@@ -381,6 +398,26 @@ impl OpenRedis {
         self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
     }
 
+    /// Waits until replicas have a write, if the address wants that. `connections`: how many were made until then,
+    /// before the write. The server waits for the writes of one connection, so of one that was made since, it cannot
+    /// say.
+    async fn replicated(&self, connections: u64) -> Result<(), StoreError> {
+        if self.wait_replicas == 0 {
+            return Ok(());
+        }
+        let mut command = redis::cmd("WAIT");
+        command.arg(self.wait_replicas).arg(REPLICATED_WITHIN_MS);
+        let replicas: u64 = self.link.ask(&command, Repeat::Never).await?;
+        if replicas >= u64::from(self.wait_replicas) && self.link.connections() == connections {
+            return Ok(());
+        }
+        let wanted = self.wait_replicas;
+        Err(StoreError::Unavailable(format!(
+            "{}: it is not known that {wanted} replicas have what was written",
+            self.link.place()
+        )))
+    }
+
     async fn taken(&self, key: &str) -> Result<Option<SecretBytes>, RecordError> {
         self.read_time().await;
         let name = self.cipher.hidden_name(key);
@@ -390,12 +427,16 @@ impl OpenRedis {
             let Some(stored) = self.read(place.as_bytes()).await? else { return Ok(None) };
             // What has expired is the server's to delete, and what cannot be opened is not this process's.
             let Some(value) = self.open_now(key, &name, &stored)? else { return Ok(None) };
+            let connections = self.link.connections();
             let deleted: u32 = TAKE
                 .run(&self.link, Repeat::Never, |command| {
                     command.arg(1).arg(&place).arg(&stored);
                 })
                 .await?;
             if deleted == 1 {
+                // Without that, the record is lost like one whose answer was: a replica that lacks this write has it
+                // again.
+                self.replicated(connections).await?;
                 return Ok(Some(value));
             }
         }
@@ -411,11 +452,13 @@ impl OpenRedis {
         let name = self.cipher.hidden_name(key);
         self.read_time().await;
         let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
+        let mut connections = 0;
         // Each round that ends without an answer is one in which another process has written.
         loop {
             let before = self.read(place.as_bytes()).await?;
             // The answer to the command that wrote this was lost.
             if before.as_ref() == Some(&stored) {
+                self.replicated(connections).await?;
                 return Ok(true);
             }
             let present = match &before {
@@ -430,6 +473,7 @@ impl OpenRedis {
             if !matches {
                 return Ok(false);
             }
+            connections = self.link.connections();
             let written = match &before {
                 Some(before) => {
                     SWAP.run::<u32>(&self.link, Repeat::Harmless, |command| {
@@ -446,6 +490,7 @@ impl OpenRedis {
                 }
             };
             if written {
+                self.replicated(connections).await?;
                 return Ok(true);
             }
         }

@@ -55,6 +55,7 @@ pub(crate) type Call = (String, Value);
 pub(crate) struct Session {
     address: String,
     calls: Arc<Mutex<Vec<Call>>>,
+    windows: Arc<Mutex<Vec<String>>>,
     ended: Arc<AtomicBool>,
     service: Option<JoinHandle<()>>,
     _bus: Child,
@@ -77,7 +78,8 @@ impl Session {
         let mut address = String::new();
         BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).await.unwrap();
         let address = address.trim_end().to_owned();
-        Self { address, calls: Arc::default(), ended: Arc::default(), service: None, _bus: bus, _folder: folder }
+        let (calls, windows, ended) = (Arc::default(), Arc::default(), Arc::default());
+        Self { address, calls, windows, ended, service: None, _bus: bus, _folder: folder }
     }
 
     /// A bus with a broker.
@@ -88,8 +90,9 @@ impl Session {
         let connection = Connection::from(channel);
         connection.request_name(NAME, false, true, false).unwrap();
         let (calls, ended) = (Arc::clone(&session.calls), Arc::clone(&session.ended));
+        let windows = Arc::clone(&session.windows);
         let answer = move |message: Message, connection: &Connection| {
-            if let Some(answer) = answer_to(&message, &calls, &mut script) {
+            if let Some(answer) = answer_to(&message, &calls, &windows, &mut script) {
                 connection.send(answer).unwrap();
             }
             true
@@ -118,6 +121,12 @@ impl Session {
         names
     }
 
+    /// How many windows are open in which the broker asks the person: those of calls that have no answer, and were not
+    /// cancelled.
+    pub(crate) fn open_windows(&self) -> usize {
+        self.windows.lock().unwrap().len()
+    }
+
     /// The calls since the last time.
     pub(crate) fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.calls.lock().unwrap())
@@ -136,6 +145,7 @@ impl Drop for Session {
 fn answer_to(
     message: &Message,
     calls: &Mutex<Vec<Call>>,
+    windows: &Mutex<Vec<String>>,
     script: &mut impl FnMut(&str, &Value) -> Reply,
 ) -> Option<Message> {
     let (protocol, correlation_id, request): (&str, &str, &str) = message.read3().ok()?;
@@ -147,8 +157,18 @@ fn answer_to(
     assert_eq!((protocol, correlation_id.len()), ("0.0", 36), "{correlation_id} is a GUID");
     let request: Value = serde_json::from_str(request).unwrap();
     calls.lock().unwrap().push((method.clone(), request.clone()));
+    if method == "cancelInteractiveFlow" {
+        assert_eq!(request, serde_json::json!({}));
+        windows.lock().unwrap().retain(|window| window != correlation_id);
+        return (!message.get_no_reply()).then(|| message.method_return().append1("{}"));
+    }
     match script(&method, &request) {
         Reply::Answer(answer) => Some(message.method_return().append1(answer.to_string())),
-        Reply::Nothing => None,
+        Reply::Nothing => {
+            if method == "acquireTokenInteractively" {
+                windows.lock().unwrap().push(correlation_id.to_owned());
+            }
+            None
+        }
     }
 }
