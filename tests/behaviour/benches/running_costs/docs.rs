@@ -41,7 +41,8 @@ caller for the number of its calls, and writes a record of every call.
   others.
 - *idle*: connections that clients keep, each of which has carried one request.
 - *growth*: one connection calls a server with one session in its store, and a server with many.
-- *starts*: from the start of the program, which is in the memory of the machine, to the first answer.
+- *starts*: from the start of the program, which is in the memory of the machine, to the first answer; of a server, until
+  `/readyz` of `entra-mcp` says 200, and until the others listen.
 - *soak*: the slope of the resident memory while people sign in, call, refresh and sign out.
 
 ";

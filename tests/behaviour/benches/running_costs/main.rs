@@ -13,7 +13,7 @@
 //! - `idle`: memory with 10,000 connections that are kept and not used;
 //! - `growth [SESSIONS]`: the median of a call with one session in the store and with 100,000, or as many as are named,
 //!   of which a million take some gigabytes of disk;
-//! - `starts`: from the start of the program to its first answer;
+//! - `starts`: from the start of the program to its first answer, and until a server is ready;
 //! - `soak [MINUTES]`: whether memory grows while people sign in, call, and sign out: two minutes, or as many as are
 //!   named.
 //!

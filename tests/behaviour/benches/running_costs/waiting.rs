@@ -27,7 +27,7 @@ pub(crate) async fn measure(world: &World, report: &mut Report) {
     for contender in Contender::KINDS {
         let Some(running) = world.start_with(contender, &MORE, Some(DELAY)).await else { continue };
         // Its first call is not delayed by Graph, but it is by the tools of others.
-        let target = Arc::new(running.own_target().await);
+        let target = running.own_target().await;
         let control = world.emulator.control();
         let milliseconds = u64::try_from(DELAY.as_millis()).unwrap();
         control.inject(Fault::on(Endpoint::GraphMe).always().delay_ms(milliseconds));
