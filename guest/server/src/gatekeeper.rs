@@ -1,7 +1,7 @@
 //! Protects MCP servers that are not part of the component: which caller may send which request there, with which identity the
 //! server behind sees the caller, and which tokens a call may get.
 //!
-//! Nothing is remembered between the calls of the host: what a later call has to know is in the handle, which is signed.
+//! Nothing is remembered between the calls of the host: what a later call has to know is in the handle, which is sealed.
 //! `admit` is the way of a request, and `fields` says what of its header goes on. `session_id` and `event_ids` have what a client
 //! gets in place of the ids of the server behind, and `handed` knows to which caller tasks and states belong. `answered` and
 //! `judge` are the way of the answer. `tokens` are what a call may ask APIs with.

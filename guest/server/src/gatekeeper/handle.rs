@@ -1,8 +1,10 @@
 //! Handles: what a later call of the host finds the caller, the server and the request by.
 //!
-//! A handle is signed, so that only this server makes and alters one. It counts for some minutes, except for what has to be
-//! recorded of an answer. It holds what the caller was admitted with, as the request did that the host has: the host keeps it
-//! in memory, and a server or a tool behind never gets it.
+//! A handle is sealed, so that only this server reads, alters or makes one. It counts for some minutes, except for what has to
+//! be recorded of an answer. It holds what the caller was admitted with, which can be a token of Entra ID: a host that writes
+//! a handle to its log has not written the token there. A server or a tool behind never gets it.
+//!
+//! Threat: a reader of such a log uses a handle. It is good for the functions of the component only, which no client reaches.
 
 use std::fmt;
 
@@ -12,7 +14,7 @@ use caller::{Caller, CallerReference};
 use entra::EntraWorld;
 use serde::{Deserialize, Serialize};
 use world::provided_tools::{DelegationError, DelegationErrorCategory};
-use world::records::{Partition, Signed};
+use world::records::{Partition, SealedForHost};
 use world::{Carried, StoreError};
 
 /// How long a handle counts, in seconds: longer than any call of a tool, and as long as a caller whose access was revoked
@@ -22,13 +24,13 @@ const LIFETIME_SECONDS: u64 = 600;
 const ANSWER_SECONDS: u64 = 7200;
 /// The clocks of two servers on one store may differ by this much, in seconds.
 const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
-/// Characters of the longest handle. A token of Entra ID in it has at most what a request may have of header fields, which
-/// is 32 KiB.
+/// Characters of the longest handle, which are four for three bytes. A token of Entra ID in it has at most what a request may have
+/// of header fields, which is 32 KiB.
 const MAX_LENGTH: usize = 64 * 1024;
 
 /// Handles as the host gets them.
-const HANDLES: Signed<Handle> =
-    Signed::json(Partition::Application, "gate-handle-key", "entra-mcp gate-handle v2", MAX_LENGTH);
+const HANDLES: SealedForHost<Handle> =
+    SealedForHost::json(Partition::Application, "gate-handle-key", "entra-mcp gate-handle v3", MAX_LENGTH);
 
 /// What a handle is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +138,7 @@ pub async fn make(
         trail: entra.trail.carry(),
         expires_at: entra.clock.now() + LIFETIME_SECONDS,
     };
-    entra.records.sign(&HANDLES, &handle).await.map(Secret::new)
+    entra.records.seal_for_host(&HANDLES, &handle).await.map(Secret::new)
 }
 
 /// Opens a handle, and goes on with the trail of its call. `None` if it was not made by this server, was altered, or if its
@@ -148,7 +150,7 @@ pub async fn open(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>
 
 /// The same of whatever age: what was used has to be recorded, however late that is known.
 pub async fn open_any(entra: &EntraWorld<'_>, handle: &str) -> Result<Option<Handle>, StoreError> {
-    let handle = entra.records.verified(&HANDLES, handle).await?;
+    let handle = entra.records.open_from_host(&HANDLES, handle).await?;
     if let Some(handle) = &handle {
         entra.trail.resume(&handle.trail);
     }
@@ -170,6 +172,7 @@ pub fn handle_invalid() -> DelegationError {
 mod tests {
     use std::time::Duration;
 
+    use base::encoding::{base64url, from_base64url};
     use caller::SessionCaller;
     use caller::session::Session;
     use world::Random as _;
@@ -217,6 +220,57 @@ mod tests {
         }
         for text in ["", "?", "x", &"A".repeat(100), &"A".repeat(MAX_LENGTH + 4)] {
             assert!(run(open(&env, text)).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn parts_of_two_handles_make_none() {
+        let env = World::default().remote().entra;
+        let made = |tool: &str| {
+            let handle = run(make(&env, &TestCaller::user(), &HandleContent::of_tool("crm", tool))).unwrap();
+            handle.reveal().clone()
+        };
+        let (one, other) = (made("list_records"), made("drop_records"));
+        assert_eq!(one.len(), other.len());
+        for at in 1..one.len() {
+            let swapped = format!("{}{}", &one[..at], &other[at..]);
+            if swapped != one && swapped != other {
+                assert!(run(open(&env, &swapped)).unwrap().is_none(), "after {at} characters");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_caller_can_be_read_in_a_handle() {
+        let env = World::default().remote().entra;
+        let token = "eyJhbGciOiJub25lIn0.eyJvaWQiOiJhbGljZSJ9.c2lnbmF0dXJl".to_owned();
+        let bearer = TestCaller { token: token.clone(), ..TestCaller::user() };
+        let session = PresentedSession { sealed: "what-the-client-has".to_owned(), id: "id-behind".to_owned() };
+        let of = HandleContent { session: Some(session), ..HandleContent::of_tool("crm", "delete_record") };
+        let made = run(make(&env, &bearer, &of)).unwrap();
+        let bytes = from_base64url(made.reveal()).unwrap();
+        let shown = [made.reveal().as_bytes(), &bytes];
+        for hidden in ["delete_record", "what-the-client-has", "id-behind", "eyJvaWQiOiJhbGljZSJ9", &token] {
+            let is_shown = |text: &&[u8]| text.windows(hidden.len()).any(|part| part == hidden.as_bytes());
+            assert!(!shown.iter().any(is_shown), "{hidden}");
+        }
+        let handle = run(open(&env, made.reveal())).unwrap().unwrap();
+        let CallerReference::Bearer(held) = handle.caller else { panic!("a token") };
+        assert_eq!(*held.reveal(), token, "it is there all the same");
+    }
+
+    #[test]
+    fn what_is_sealed_for_another_purpose_is_no_handle() {
+        const OTHERS: SealedForHost<Handle> =
+            SealedForHost::json(Partition::Application, "gate-handle-key", "entra-mcp gate-handle v2", MAX_LENGTH);
+        let env = World::default().remote().entra;
+        let made = run(make(&env, &TestCaller::user(), &HandleContent::of_tool("crm", "x"))).unwrap();
+        let handle = run(open(&env, made.reveal())).unwrap().unwrap();
+        let other = run(env.records.seal_for_host(&OTHERS, &handle)).unwrap();
+        assert!(run(open(&env, &other)).unwrap().is_none());
+        let plain = serde_json::to_string(&handle).unwrap();
+        for not_sealed in [plain.clone(), format!("{}{plain}", "A".repeat(43)), base64url(plain.as_bytes())] {
+            assert!(run(open(&env, &not_sealed)).unwrap().is_none(), "{not_sealed}");
         }
     }
 
