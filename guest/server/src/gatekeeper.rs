@@ -64,6 +64,8 @@ pub struct Grant {
     pub judge_answer: bool,
     /// Whether [`judge_answer`] sees messages that may hand something out to the caller. They pass as they are.
     pub note_answer: bool,
+    /// Whether an answer that is one message may pass while it is read although messages are judged: no list was asked for.
+    pub answer_may_stream: bool,
     /// With what the host tags the ids of events. Empty: with nothing.
     pub event_key: Secret<Vec<u8>>,
     /// Whether [`answered`] is called.

@@ -52,6 +52,7 @@ pub(crate) fn admission(from: Admission) -> wit::Admission {
                 drop_headers,
                 judge_answer,
                 note_answer,
+                answer_may_stream,
                 event_key,
                 report_answer,
             } = *grant;
@@ -63,6 +64,7 @@ pub(crate) fn admission(from: Admission) -> wit::Admission {
                 drop_headers: drop_headers.into_iter().map(|name| name.as_str().to_owned()).collect(),
                 judge_answer,
                 note_answer,
+                answer_may_stream,
                 event_key: event_key.reveal().clone(),
                 report_answer,
             })

@@ -7,6 +7,7 @@ use base::policy::{Denial, Target, TargetKind};
 use base::settings::ServerIdentity;
 use entra_mcp_boundary::members::{
     CACHE_SCOPE, CONCERNED, CONTENTS, PROMPTS, RESOURCE_TEMPLATES, RESOURCES, SUPPORTED_VERSIONS, TASKS, TOOLS, TTL,
+    is_read_as,
 };
 use serde_json::{Map, Value, json};
 use world::BodyOnce;
@@ -84,15 +85,9 @@ fn is_ambiguous(message: &Value) -> bool {
     has_variant(message, RESULT) || message.get(RESULT).is_some_and(of_result)
 }
 
-/// Whether a member has this name but for the case of letters. Some programs fold letters beyond ASCII as well.
+/// Whether a member has this name but for the case of letters.
 fn has_variant(object: &Map<String, Value>, member: &str) -> bool {
-    let folded = |letter: char| match letter {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        '\u{130}' | '\u{131}' => 'i',
-        letter => letter.to_ascii_lowercase(),
-    };
-    object.keys().any(|name| name != member && name.chars().map(folded).eq(member.chars().map(folded)))
+    object.keys().any(|name| name != member && is_read_as(name, member))
 }
 
 /// Judges a message or a batch; whether it has changed. An error says why it cannot be judged.
