@@ -275,7 +275,12 @@ impl Gate {
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
-            answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => Body::Message(passed(body, place, false)),
+            answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => {
+                match streamed::unread(body, deadline).await? {
+                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
+                }
+            }
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -1,4 +1,5 @@
-//! Answers that are one message, to requests that ask for no list: they pass while they are read, at any length.
+//! Answers that are one message and pass while they are read, at any length: those that nothing looks at, and those to requests
+//! that ask for no list.
 //!
 //! What the component judges an answer for is in lists, and a result without one is the same for every caller. So the members
 //! of its messages are looked at (`entra_mcp_boundary::unasked`), and it breaks off before a list. What is left out with
@@ -12,11 +13,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use entra_mcp_boundary::unasked::{Unfit, Watch};
-use futures_util::stream::{self, StreamExt as _};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use super::Unfinished;
 use super::judged::MessageJudge;
@@ -46,9 +47,58 @@ pub(super) async fn message(judge: MessageJudge, mut body: AnswerBody) -> Result
     Ok(Noted::Passing(noted::passing(judge, first, Watched { inner: Some(body), watch }.boxed_unsync())))
 }
 
+/// Passes an answer on that is not looked at. One that comes in one piece goes out in one: with its head, in one write, and
+/// nothing has to watch over it. One that does not begin before the deadline may still do so.
+pub(super) async fn unread(mut body: AnswerBody, deadline: Instant) -> Result<Noted, BehindError> {
+    let begins = tokio::time::timeout_at(deadline, noted::first(&mut body)).await;
+    let Ok(first) = begins else { return Ok(Noted::Passing(body)) };
+    let first = first?;
+    Ok(match first {
+        None => Noted::Whole(Bytes::new()),
+        Some(all) if body.is_end_stream() => Noted::Whole(all),
+        Some(first) => Noted::Passing(begun(first, body)),
+    })
+}
+
 /// The body with what was read of it.
-fn begun(first: Bytes, body: AnswerBody) -> AnswerBody {
-    StreamBody::new(stream::iter([Ok(Frame::data(first))]).chain(BodyStream::new(body))).boxed_unsync()
+fn begun(first: Bytes, rest: AnswerBody) -> AnswerBody {
+    Begun { first: Some(first), rest }.boxed_unsync()
+}
+
+/// A body of which the first piece was read.
+struct Begun {
+    /// `None`: it was given out.
+    first: Option<Bytes>,
+    rest: AnswerBody,
+}
+
+impl Body for Begun {
+    type Data = Bytes;
+    type Error = BehindError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BehindError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let (rest, mut whole) = (self.rest.size_hint(), SizeHint::new());
+        whole.set_lower(rest.lower().saturating_add(first));
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(first));
+        }
+        whole
+    }
 }
 
 /// The rest of an answer that is looked at.
@@ -93,8 +143,16 @@ impl Body for Watched {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http_body_util::Full;
 
     use super::*;
+
+    #[test]
+    fn the_length_of_an_answer_that_has_begun_is_known() {
+        let rest = Full::new(Bytes::from_static(b"the rest")).map_err(|never| match never {}).boxed_unsync();
+        let body = begun(Bytes::from_static(b"first, "), rest);
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(15), false));
+    }
 
     #[test]
     fn another_charset_than_utf_8_is_recognised() {
