@@ -27,9 +27,11 @@ struct Keys {
 pub(crate) fn seal(key: &[u8], purpose: &str, plain: &[u8]) -> Vec<u8> {
     let keys = Keys::derive(key, purpose);
     let code = keys.code_of(plain);
-    let mut sealed = Vec::with_capacity(CODE_BYTES.saturating_add(plain.len()));
-    sealed.extend_from_slice(&code);
-    sealed.extend_from_slice(&keys.applied(&code, plain));
+    let mut sealed = vec![0_u8; CODE_BYTES.saturating_add(plain.len())];
+    if let Some((begin, text)) = sealed.split_first_chunk_mut::<CODE_BYTES>() {
+        *begin = code;
+        keys.apply(&code, plain, text);
+    }
     sealed
 }
 
@@ -37,7 +39,8 @@ pub(crate) fn seal(key: &[u8], purpose: &str, plain: &[u8]) -> Vec<u8> {
 pub(crate) fn open(key: &[u8], purpose: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (code, text) = sealed.split_first_chunk::<CODE_BYTES>()?;
     let keys = Keys::derive(key, purpose);
-    let plain = keys.applied(code, text);
+    let mut plain = Zeroizing::new(vec![0_u8; text.len()]);
+    keys.apply(code, text, plain.as_mut_slice());
     same_secret(code, &keys.code_of(&plain)).then_some(plain)
 }
 
@@ -54,14 +57,12 @@ impl Keys {
         *blake3::keyed_hash(&self.code, plain).as_bytes()
     }
 
-    /// The bytes with the key stream of a code, which is its own inverse.
-    fn applied(&self, code: &[u8; CODE_BYTES], bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-        let mut applied = Zeroizing::new(vec![0_u8; bytes.len()]);
-        blake3::Hasher::new_keyed(&self.stream).update(code).finalize_xof().fill(applied.as_mut_slice());
-        for (stream, byte) in applied.iter_mut().zip(bytes) {
+    /// Writes the bytes with the key stream of a code to a place of the same length. It is its own inverse.
+    fn apply(&self, code: &[u8; CODE_BYTES], bytes: &[u8], to: &mut [u8]) {
+        blake3::Hasher::new_keyed(&self.stream).update(code).finalize_xof().fill(to);
+        for (stream, byte) in to.iter_mut().zip(bytes) {
             *stream ^= byte;
         }
-        applied
     }
 }
 

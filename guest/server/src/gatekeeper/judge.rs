@@ -94,9 +94,9 @@ fn has_variant(object: &Map<String, Value>, member: &str) -> bool {
 async fn judged(env: &ServerWorld<'_>, handle: &str, value: &mut Value) -> Result<bool, &'static str> {
     const LATE: &str = "the call has ended: repeat the request";
     const UNKNOWN: &str = "the caller cannot be found now: repeat the request";
-    let handle = handle::open(&env.entra, handle).await.map_err(|_| UNKNOWN)?.ok_or(LATE)?;
+    let (handle, caller) = handle::open(&env.entra, handle).await.map_err(|_| UNKNOWN)?.ok_or(LATE)?;
     let server = env.site.servers.iter().find(|server| server.name == handle.of.server).ok_or(LATE)?;
-    let again = again(&env.entra, &handle.caller).await.map_err(|_| LATE)?;
+    let again = again(&env.entra, &caller).await.map_err(|_| LATE)?;
     let caller = again.caller(&env.entra);
     let access = is_restricted(env, server, &*caller).then(|| Access::new(env, &*caller));
     let answer = OfAnswer {
