@@ -27,8 +27,8 @@ const LIFETIME_SECONDS: u64 = 600;
 const ANSWER_SECONDS: u64 = 7200;
 /// The clocks of two servers on one store may differ by this much, in seconds.
 const CLOCK_DIFFERENCE_SECONDS: u64 = 60;
-/// Characters of the longest part of a handle, which are four for three bytes. A token of Entra ID in it has at most what a request may have
-/// of header fields, which is 32 KiB.
+/// Characters of the longest part of a handle, which are four for three bytes. A token of Entra ID in it has at most what a
+/// request may have of header fields, which is 32 KiB.
 const MAX_LENGTH: usize = 64 * 1024;
 
 /// The first parts.
