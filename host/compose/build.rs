@@ -20,11 +20,13 @@ use sha2::{Digest as _, Sha256};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const TARGET: &str = "wasm32-wasip2";
-/// Folder of the nested build below the target directory.
+/// Folders of the nested build below the target directory: the second is for a plain release build. Those of
+/// `host/plugin/build.rs`.
 const FOLDER: &str = "component-build-wide";
+const QUICK_FOLDER: &str = "component-build-quick";
 const GIVEN: &str = "ENTRA_MCP_ADAPTERS";
 const OFFLINE: &str = "ENTRA_MCP_OFFLINE";
-/// As in `host/plugin/build.rs`: with all optimisations whatever the profile.
+/// As in `host/plugin/build.rs`: with all optimisations whatever the profile, which else says how much is optimised.
 const OPTIMISED: &str = "ENTRA_MCP_OPTIMISED";
 
 /// Package, file, and the variable by which the library finds it.
@@ -101,7 +103,10 @@ fn build(workspace: &Path) -> Result<PathBuf> {
         build.and_then(|build| build.ancestors().nth(2)).ok_or("OUT_DIR is not inside of a target directory")?;
     let triple = env::var_os("TARGET").ok_or("TARGET is not set")?;
     let above = if above.file_name() == Some(&triple) { above.parent().unwrap_or(above) } else { above };
-    let target = above.join(FOLDER);
+    let level = env::var("OPT_LEVEL").unwrap_or_default();
+    let is_optimised = level == "3" || env::var_os(OPTIMISED).is_some_and(|value| value == "1");
+    let is_quick = !is_optimised && level == "1";
+    let target = above.join(if is_quick { QUICK_FOLDER } else { FOLDER });
     let mut command = Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?);
     command
         .current_dir(workspace)
@@ -113,14 +118,13 @@ fn build(workspace: &Path) -> Result<PathBuf> {
     command
         .args(["--target", TARGET, "--profile", "component", "--target-dir"])
         .arg(&target)
+        .args(if is_quick { &["--config", "profile.component.opt-level=1"][..] } else { &[] })
         // Flags and wrappers of the outer build are for the native target (and for clippy).
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET");
-    let is_optimised = env::var_os("OPT_LEVEL").is_some_and(|level| level == "3")
-        || env::var_os(OPTIMISED).is_some_and(|value| value == "1");
     if !is_optimised {
         command.env("CARGO_PROFILE_COMPONENT_LTO", "off").env("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS", "16");
     }

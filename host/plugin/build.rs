@@ -15,17 +15,19 @@
 //! (`--locked`), whose hashes cargo checks; nothing says so, because it is quiet. With `ENTRA_MCP_OFFLINE=1` nothing is
 //! downloaded: the script stops with the instruction, and the nested build runs with `--offline`.
 //!
-//! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`) uses the
-//! wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
+//! Two flavours can be built from the one source. The bundled one (`target/component/entra_mcp.bundled.wasm`, if it is
+//! optimised) uses the wide-arithmetic instructions of WebAssembly (a token is verified in a third of the time) and the SIMD ones (long
 //! header fields are read many bytes at a time), leaves RS256 to this host (`wit/signatures.wit`), and is built for speed: for size, it is a megabyte smaller, and
 //! calls take longer. Other hosts do not know them all, so `target/component/entra_mcp.wasm`, the
 //! portable one to hand out, is built without, and for size: only with the feature `portable-component`, which releases
 //! and `cargo bench --bench token_validation --features portable-component` set. Of a component that was built elsewhere
 //! there are two files too: the portable one is `ENTRA_MCP_PORTABLE_COMPONENT`.
 //!
-//! Link-time optimisation of the component costs minutes of processor time. It is done where this crate itself is built with
-//! `opt-level = 3`, as in the profiles `dist` and `bench`, and with `ENTRA_MCP_OPTIMISED=1`, as `.ci/package` sets it; not in
-//! a plain release build, nor for tests, which do the same things more slowly.
+//! Optimising the component costs minutes of processor time. All of it is done where this crate itself is built with
+//! `opt-level = 3`, as in the profiles `dist` and `bench`, and with `ENTRA_MCP_OPTIMISED=1`, as `.ci/package` sets it. Tests
+//! get the same flavour without link-time optimisation. A plain release build, with `opt-level = 1`, gets a component without
+//! the special instructions and with little optimisation: its packages are then compiled once for it and for what
+//! `host/compose` builds. All of them do the same, at different speeds.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 #![allow(clippy::disallowed_methods, reason = "a build script reads the environment and runs cargo")]
@@ -81,6 +83,38 @@ const BUNDLED: Flavour = Flavour {
     features: "simd,host-signatures",
     profile: &["--config", "profile.component.opt-level=2"],
 };
+/// The bundled one of a plain release build. Folder, flags and profile are those of `host/compose/build.rs`.
+const QUICK: Flavour = Flavour {
+    folder: "component-build-quick",
+    rustflags: "",
+    features: "host-signatures",
+    profile: &["--config", "profile.component.opt-level=1"],
+};
+
+/// How much the component is optimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// For a person who waits for the compiler.
+    Least,
+    /// For tests.
+    NoLinkTime,
+    /// For those who run or measure it.
+    All,
+}
+
+impl Effort {
+    /// What the profile of this build asks for.
+    fn wanted() -> Self {
+        if env::var_os(OPTIMISED).is_some_and(|value| value == "1") {
+            return Self::All;
+        }
+        match env::var("OPT_LEVEL").as_deref() {
+            Ok("3") => Self::All,
+            Ok("1") => Self::Least,
+            _ => Self::NoLinkTime,
+        }
+    }
+}
 
 fn main() {
     if let Err(error) = run() {
@@ -102,11 +136,13 @@ fn run() -> Result<()> {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
 
+    let effort = Effort::wanted();
     let out = target_directory()?.join("component");
     fs::create_dir_all(&out)?;
     // Only on request.
     let portable = env::var_os("CARGO_FEATURE_PORTABLE_COMPONENT").map(|_| out.join("entra_mcp.wasm"));
-    let bundled = out.join("entra_mcp.bundled.wasm");
+    // Each profile has its own, so that no benchmark measures the one of the tests.
+    let bundled = PathBuf::from(variable("OUT_DIR")?).join("entra_mcp.bundled.wasm");
 
     if let Some(given) = env::var_os("ENTRA_MCP_COMPONENT") {
         let given = PathBuf::from(given);
@@ -119,10 +155,14 @@ fn run() -> Result<()> {
         }
     } else {
         ensure_target(workspace)?;
-        replace(&bundled, &fs::read(build(workspace, &BUNDLED)?)?)?;
+        let flavour = if effort == Effort::Least { &QUICK } else { &BUNDLED };
+        replace(&bundled, &fs::read(build(workspace, flavour, effort)?)?)?;
         if let Some(portable) = &portable {
-            replace(portable, &fs::read(build(workspace, &PORTABLE)?)?)?;
+            replace(portable, &fs::read(build(workspace, &PORTABLE, effort)?)?)?;
         }
+    }
+    if effort == Effort::All {
+        replace(&out.join("entra_mcp.bundled.wasm"), &fs::read(&bundled)?)?;
     }
     println!("cargo::rustc-env=ENTRA_MCP_BUNDLED_COMPONENT={}", bundled.display());
     if let Some(portable) = portable {
@@ -231,18 +271,12 @@ fn target_is_installed() -> bool {
     })
 }
 
-/// Whether the component is for those who run or measure it, and not for a short wait.
-fn is_optimised() -> bool {
-    env::var_os("OPT_LEVEL").is_some_and(|level| level == "3")
-        || env::var_os(OPTIMISED).is_some_and(|value| value == "1")
-}
-
 /// Runs the nested build and returns the component's path.
-fn build(workspace: &Path, flavour: &Flavour) -> Result<PathBuf> {
+fn build(workspace: &Path, flavour: &Flavour, effort: Effort) -> Result<PathBuf> {
     // A folder of its own: cargo holds a lock on the outer one while this script runs.
     let target = target_directory()?.join(flavour.folder);
     let mut command = Command::new(variable("CARGO")?);
-    if !is_optimised() {
+    if effort != Effort::All {
         command.env("CARGO_PROFILE_COMPONENT_LTO", "off").env("CARGO_PROFILE_COMPONENT_CODEGEN_UNITS", "16");
     }
     let status = command

@@ -20,6 +20,14 @@ impl<T: Zeroize> Secret<T> {
     pub fn reveal(&self) -> &T {
         &self.0
     }
+
+    /// The same where the value goes on and this ends: nothing is copied, and there is nothing to zeroise.
+    pub fn into_revealed(mut self) -> T
+    where
+        T: Default,
+    {
+        std::mem::take(&mut *self.0)
+    }
 }
 
 impl<T: Zeroize> fmt::Debug for Secret<T> {
@@ -66,5 +74,13 @@ mod tests {
     #[test]
     fn debug_of_a_secret_shows_nothing_of_it() {
         assert_eq!(format!("{:?}", Secret::from("hunter2")), "[redacted]");
+    }
+
+    #[test]
+    fn a_secret_that_goes_on_is_not_copied() {
+        let text = "hunter2".to_owned();
+        let place = text.as_ptr();
+        let revealed = Secret::new(text).into_revealed();
+        assert_eq!((revealed.as_str(), revealed.as_ptr()), ("hunter2", place));
     }
 }

@@ -48,7 +48,7 @@ impl CallerAuthentication {
 }
 
 /// What leads back to a caller in a later call of the host. It can hold the token that the client was admitted with: it goes
-/// to the host alone, which has seen that token, in a handle that is signed and not sealed.
+/// to the host alone, which has seen that token, sealed in a handle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum CallerReference {
     /// The person at this machine.

@@ -163,7 +163,7 @@ mod exports {
             let trail = Trail::unnamed(instance.recorder());
             let person = instance.person(&trail)?;
             // The host has logged what is wrong with the store, and asks again.
-            let pause = block_on(background::renew(&person)).unwrap_or(background::MAX_PAUSE);
+            let pause = block_on(background::renew(&person)).unwrap_or(background::PAUSE_AFTER_FAILURE);
             Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
         }
     }

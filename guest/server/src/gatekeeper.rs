@@ -1,7 +1,7 @@
 //! Protects MCP servers that are not part of the component: which caller may send which request there, with which identity the
 //! server behind sees the caller, and which tokens a call may get.
 //!
-//! Nothing is remembered between the calls of the host: what a later call has to know is in the handle, which is signed.
+//! Nothing is remembered between the calls of the host: what a later call has to know is in the handle, which is sealed.
 //! `admit` is the way of a request, and `fields` says what of its header goes on. `session_id` and `event_ids` have what a client
 //! gets in place of the ids of the server behind, and `handed` knows to which caller tasks and states belong. `answered` and
 //! `judge` are the way of the answer. `tokens` are what a call may ask APIs with.
@@ -64,6 +64,8 @@ pub struct Grant {
     pub judge_answer: bool,
     /// Whether [`judge_answer`] sees messages that may hand something out to the caller. They pass as they are.
     pub note_answer: bool,
+    /// Whether an answer that is one message may pass while it is read although messages are judged: no list was asked for.
+    pub answer_may_stream: bool,
     /// With what the host tags the ids of events. Empty: with nothing.
     pub event_key: Secret<Vec<u8>>,
     /// Whether [`answered`] is called.

@@ -168,7 +168,7 @@ pub trait Broker {
     fn ask_person(&self, request: &BrokerRequest) -> Box<dyn BrokerInteraction>;
 }
 
-/// The person is asked by the identity broker. Dropping it gives the answer up.
+/// The person is asked by the identity broker. Dropping it closes the window.
 pub trait BrokerInteraction {
     /// Blocks until there is an answer, or `None` after `timeout`.
     fn wait(&self, timeout: Duration) -> Option<Result<BrokerTokens, BrokerError>>;

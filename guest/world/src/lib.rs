@@ -16,6 +16,7 @@ pub mod provided_tools;
 pub mod random;
 pub mod records;
 pub mod sealing;
+mod siv;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -9,6 +9,7 @@
 
 pub mod derived;
 mod encoding;
+mod for_host;
 mod key;
 mod known_keys;
 mod lease;
@@ -16,13 +17,13 @@ mod namespace;
 mod parsed;
 mod ring;
 mod sealed;
-mod signed;
 
 use crate::capabilities::{Clock, Random};
 use crate::store::{NoStore, Store, StoreError};
 use base::encoding::same_bytes;
 use base::secret::Secret;
 
+pub use for_host::SealedForHost;
 pub use key::{Key, Partition, Partitions};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use lease::RELEASED;
@@ -31,7 +32,6 @@ pub use namespace::{Namespace, Ttl};
 pub use parsed::ParsedRecords;
 pub use ring::Ring;
 pub use sealed::{KeyRecord, Sealed, SealedUnder};
-pub use signed::Signed;
 
 pub(crate) use encoding::{from_json, to_json};
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::commands::account_list::Scope;
 #[cfg(feature = "demo")]
 use crate::commands::headless_browser::HeadlessBrowserArgs;
 use crate::commands::store::RotationStep;
@@ -189,8 +190,8 @@ enum Command {
     },
     /// List the accounts that are signed in
     #[command(
-        after_help = "Each tenant, cloud and application has a list of its own: this is the one of the configured \
-        tenant.\n\nExamples:\n  entra-mcp accounts\n  entra-mcp accounts --tenant contoso.com\n  entra-mcp accounts --json"
+        after_help = "Each tenant, cloud and application has a list of its own. All of the store are shown, unless a \
+        flag names one.\n\nExamples:\n  entra-mcp accounts\n  entra-mcp accounts --tenant contoso.com\n  entra-mcp accounts --json"
     )]
     Accounts {
         /// Print JSON
@@ -325,6 +326,12 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         logging::start(&config.host);
         Ok(config)
     };
+    let of_accounts = |settings: Layer, environment: Environment| -> Result<_, CommandError> {
+        let sources = Sources::read(settings, environment)?;
+        let config = sources.public_client()?;
+        logging::start(&config.host);
+        Ok((config, Scope::of(&sources)))
+    };
     let remote_server = |settings: ServeSettings, behind: BehindLayer, environment: Environment| {
         let sources = Sources::read_serve(settings.flags, settings.serve, behind, environment)?;
         let config = sources.serve()?;
@@ -358,10 +365,12 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings, environment)?)),
         Command::Logout { all, settings } => {
-            commands::block_on(commands::logout::run(&public_client(settings, environment)?, all))
+            let (config, scope) = of_accounts(settings, environment)?;
+            commands::block_on(commands::logout::run(&config, scope, all))
         }
         Command::Accounts { json, settings } => {
-            commands::block_on(commands::accounts::run(&public_client(settings, environment)?, json))
+            let (config, scope) = of_accounts(settings, environment)?;
+            commands::block_on(commands::accounts::run(&config, scope, json))
         }
         Command::Store { command } => {
             let stores = |settings: Layer, environment: Environment| -> Result<_, CommandError> {

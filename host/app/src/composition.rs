@@ -1,5 +1,6 @@
 //! The capabilities that the program gives to the component, in each of its two environments.
 
+pub mod applications;
 pub mod behind;
 pub mod client_credential;
 pub mod confidential_client;

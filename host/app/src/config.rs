@@ -32,8 +32,8 @@ pub use behind::{BehindConfig, BehindLayer, ToolsConfig};
 pub use layer::{BrokerChoice, Cloud, HostLayer, Layer, LogFormat, SignIn, VaultIdentityName};
 pub use otlp::OtlpConfig;
 pub use serve::{
-    CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, SecretSource, ServeConfig, ServeLayer,
-    StartCheck, TokenModeName,
+    CredentialConfig, CredentialName, ForwardedHeaderName, Isolation, RateLimitsIn, SecretSource, ServeConfig,
+    ServeLayer, StartCheck, TokenModeName,
 };
 pub use setting::Setting;
 pub use setup::{RemoteSetup, SetupConfig};

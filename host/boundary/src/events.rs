@@ -5,19 +5,44 @@
 
 use std::borrow::Cow;
 
-use crate::members::CONCERNED;
+use crate::members::{
+    CACHE_SCOPE, CONTENTS, PROMPTS, REQUEST_STATE, RESOURCE_TEMPLATES, RESOURCES, SUPPORTED_VERSIONS, TASK_ID, TASKS,
+    TOOLS, TTL,
+};
 
 /// A byte order mark, which may be at the start of the stream and is not part of it.
 pub const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The start of an escape by which a name may be written otherwise, and the letter that some readers take for an `s`.
-const DISGUISES: [&[u8]; 2] = [br"\u0", "\u{17f}".as_bytes()];
+const DISGUISES: [&str; 2] = [r"\u0", "\u{17f}"];
 
 /// Whether a text may be or contain a message that depends on the caller: one with a list, one that says how far it may be
 /// shared, one that hands something out. Some readers of JSON ignore the case of names, so all cases count.
 pub fn may_list(text: &[u8]) -> bool {
-    let occurs = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    CONCERNED.iter().map(|word| word.as_bytes()).chain(DISGUISES).any(occurs)
+    let mut rest = text;
+    while let Some(first) = rest.first() {
+        let begins =
+            |word: &&str| rest.get(..word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+        if words_with(*first).iter().any(begins) {
+            return true;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// The words to look for that begin with a byte, in either case. An event can have megabytes, so it is gone through once and
+/// not once for each word.
+fn words_with(first: u8) -> &'static [&'static str] {
+    match first.to_ascii_lowercase() {
+        b't' => &[TOOLS, TASKS, TASK_ID, TTL],
+        b'r' => &[RESOURCES, RESOURCE_TEMPLATES, REQUEST_STATE],
+        b'c' => &[CACHE_SCOPE, CONTENTS],
+        b'p' => &[PROMPTS],
+        b's' => &[SUPPORTED_VERSIONS],
+        b'\\' | 0xc5 => &DISGUISES,
+        _ => &[],
+    }
 }
 
 /// A part of the stream.
@@ -180,6 +205,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::CONCERNED;
 
     fn parts(chunks: &[&[u8]]) -> Vec<StreamPart> {
         let (mut splitter, mut parts) = (Splitter::default(), Vec::new());
@@ -267,6 +293,17 @@ mod tests {
         assert_eq!(event.write(Some("{}\n1".into())), b"event: message\nid:7\nretry: 1\ndata: {}\ndata: 1\n\n");
         let event = ListEvent::read("event: x\u{2028}data: {\"tools\":[]}\nid: 1\n\n".as_bytes());
         assert_eq!(event.write(None), b"id: 1\n\n");
+    }
+
+    #[test]
+    fn a_word_is_found_wherever_it_is_and_a_part_of_one_is_none() {
+        for word in CONCERNED.into_iter().chain(DISGUISES) {
+            for text in [word.to_owned(), format!("t{word}"), format!("r\\u{word}s"), format!("\u{c5}{word}")] {
+                assert!(may_list(text.as_bytes()), "{text}");
+            }
+            let cut = word.as_bytes().split_last().unwrap().1;
+            assert!(!may_list(cut) && !may_list(&[cut, b"-"].concat()), "{word}");
+        }
     }
 
     #[test]

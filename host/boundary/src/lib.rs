@@ -4,7 +4,7 @@
 //! Both have to read the same heads and streams in the same way, so the rules are here, once:
 //!
 //! - on the way to the client: [`answer`] (heads), [`events`] and [`event_ids`] (event streams), [`members`] (what in a message
-//!   depends on the caller);
+//!   depends on the caller), [`unasked`] (lists in answers that pass unread);
 //! - on the way to an API: [`destinations`] (where requests go), [`request`] (their header fields);
 //! - on the way back: [`scrub`] (no token in an answer), [`claims_challenge`] (the challenge of an API that refuses a
 //!   token).
@@ -21,3 +21,4 @@ pub mod head;
 pub mod members;
 pub mod request;
 pub mod scrub;
+pub mod unasked;

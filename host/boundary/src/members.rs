@@ -41,3 +41,15 @@ pub const CONCERNED: [&str; 11] = [
     TASK_ID,
     REQUEST_STATE,
 ];
+
+/// Whether a reader that ignores the case of names takes this name for that of a member. Some programs fold letters beyond
+/// ASCII as well.
+pub fn is_read_as(name: &str, member: &str) -> bool {
+    let folded = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        '\u{130}' | '\u{131}' => 'i',
+        letter => letter.to_ascii_lowercase(),
+    };
+    name.chars().map(folded).eq(member.chars().map(folded))
+}

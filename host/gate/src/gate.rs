@@ -4,8 +4,8 @@
 //! field, is removed before it is asked. Nothing here fails open: where the component fails, the answer is a 500 or 503,
 //! and where the server behind fails or breaks a bound, a 502, 503 or 504.
 //!
-//! Answers stream: nothing is held back, except for messages that the component wants to judge. An answer does not outlive
-//! the permission of its request (see `life.rs`).
+//! Answers stream: nothing is held back, except for what may have a list that the component judges, which are events and the
+//! answers to requests for lists. An answer does not outlive the permission of its request (see `life.rs`).
 //!
 //! What the server behind says about anything but its answer is not believed: it shares an origin with the sign-in pages,
 //! so it can neither set a cookie, nor name another place, nor ask the client for another token (see `answer.rs`).
@@ -39,6 +39,7 @@ mod life;
 mod names;
 mod noted;
 mod request;
+mod streamed;
 
 pub use life::PERMITTED;
 
@@ -256,18 +257,30 @@ impl Gate {
                 };
                 Body::Events(passed(event_ids::tied(body, &grant.event_key), place, true))
             }
-            answer::GatedBody::Json(body) if grant.judge_answer => {
+            answer::GatedBody::Json(body)
+                if grant.judge_answer && !(grant.answer_may_stream && streamed::is_utf_8(&headers)) =>
+            {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
                 Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
             }
-            answer::GatedBody::Json(body) if grant.note_answer => {
-                let noted = tokio::time::timeout_at(deadline, noted::message(judge(), body)).await;
-                match noted.unwrap_or(Err(BehindError::TimedOut.into()))? {
+            answer::GatedBody::Json(body) if grant.judge_answer || grant.note_answer => {
+                let begins = async {
+                    match grant.judge_answer {
+                        true => streamed::message(judge(), body).await,
+                        false => noted::message(judge(), body).await,
+                    }
+                };
+                match tokio::time::timeout_at(deadline, begins).await.unwrap_or(Err(BehindError::TimedOut.into()))? {
                     noted::Noted::Whole(bytes) => Body::Whole(bytes),
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
-            answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => Body::Message(passed(body, place, false)),
+            answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => {
+                match streamed::unread(body, deadline).await? {
+                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
+                }
+            }
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

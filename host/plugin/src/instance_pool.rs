@@ -76,6 +76,12 @@ impl PoolLimits {
             ..self
         }
     }
+
+    /// The same for calls that come as often as those of this pool: all of its instances stay warm. To make an instance costs
+    /// more than most calls.
+    pub(crate) fn warm_beside(self, most: usize) -> Self {
+        Self { max_idle_instances: self.max_idle_instances.min(most), ..self.beside(most) }
+    }
 }
 
 impl Default for PoolLimits {
@@ -421,5 +427,20 @@ impl TickerShared {
         self.resting.store(false, Ordering::SeqCst);
         let waited = self.changed.wait_timeout_while(ended, EPOCH, |ended| !*ended);
         !*waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_instances_of_a_pool_beside_stay_warm_as_its_calls_need() {
+        let limits = PoolLimits { max_idle_instances: 256, ..PoolLimits::default() };
+        let bounds = |limits: PoolLimits| (limits.max_instances, limits.max_idle_instances);
+        assert_eq!(bounds(limits.beside(16)), (16, MAX_IDLE_INSTANCES));
+        assert_eq!(bounds(limits.warm_beside(16)), (16, 16));
+        assert_eq!(bounds(PoolLimits::default().warm_beside(16)), (16, MAX_IDLE_INSTANCES));
+        assert_eq!(bounds(PoolLimits { max_instances: 4, ..limits }.warm_beside(16)), (4, 16));
     }
 }

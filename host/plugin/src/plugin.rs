@@ -529,7 +529,7 @@ impl PluginBuilder {
         let world = InstanceResources { imports, http, max_memory_bytes: self.max_memory_bytes };
         let pool = InstancePool::new(&engine, &component, world, self.limits)?;
         let delegations = Arc::new(Delegations::new(&pool, self.limits, Arc::clone(&random)));
-        let recording = Arc::new(pool.beside(self.limits.beside(MAX_RECORDING_INSTANCES)));
+        let recording = Arc::new(pool.beside(self.limits.warm_beside(MAX_RECORDING_INSTANCES)));
         Ok(Plugin { pool: Arc::new(pool), delegations, recording, random })
     }
 }

@@ -1,8 +1,9 @@
 //! Limits the rate of operations (`wit/rate-limiter.wit`).
 //!
 //! The counts of [`CountingRateLimiter`] belong to this process. Where several processes share a store on the network, a
-//! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`). Counts bound abuse. Nothing that
-//! has to be exact, such as the single use of a code, relies on them.
+//! limiter that counts there bounds all of them together (`secret_store/redis/limiter.rs`); one that counts in records
+//! does so for a store in a file (`secret_store/limiter.rs`). Counts bound abuse. Nothing that has to be exact, such as
+//! the single use of a code, relies on them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -89,6 +90,12 @@ impl CountingRateLimiter {
         Self { clock, rates, max_subjects: MAX_SUBJECTS, hasher: RandomState::new(), counts: Mutex::default() }
     }
 
+    /// The same, with another bound on the pairs of operation and subject that are remembered.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn remembering(self, max_subjects: usize) -> Self {
+        Self { max_subjects, ..self }
+    }
+
     pub(crate) fn rate(&self, operation: &str) -> Option<Rate> {
         let refused = |recorded| self.rates.get(recorded).map(|rate: &Rate| Rate { count: 1, per: rate.per });
         self.rates.get(operation).copied().or_else(|| operation.strip_prefix(RECORD_OF).and_then(refused))
@@ -115,7 +122,12 @@ pub(crate) fn count(back_at: &mut Duration, now: Duration, rate: Rate) -> Result
 impl CountingRateLimiter {
     /// [`admit`](RateLimiter::admit), which has nothing to wait for.
     pub fn admit_here(&self, operation: &str, subject: &str) -> Result<(), Duration> {
-        let Some(of_one) = self.rate(operation) else { return Ok(()) };
+        self.admit_if_remembered(operation, subject).map(drop)
+    }
+
+    /// The same, and whether the subject is remembered: not if it is counted with others for want of room.
+    pub(crate) fn admit_if_remembered(&self, operation: &str, subject: &str) -> Result<bool, Duration> {
+        let Some(of_one) = self.rate(operation) else { return Ok(true) };
         let now = self.clock.monotonic();
         // An id that a client has made up may look like an address; then it counts as one.
         let subjects: Vec<(u64, Rate)> = match subject.parse::<IpAddr>() {
@@ -155,7 +167,7 @@ impl CountingRateLimiter {
                 Counted::Strangers => counts.strangers.insert(operation.to_owned(), back_at),
             };
         }
-        Ok(())
+        Ok(!is_stranger)
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Builder, Config};
+use super::config::Config;
+use super::emulator::Builder;
 
 /// What the command line says.
 #[derive(Debug, Args)]

@@ -6,13 +6,13 @@ use ring::digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::World;
 use super::agents;
 use super::config::{Application, Config, FederatedCredential};
 use super::errors::{self, Refusal};
 use super::http::{Incoming, Params};
 use super::jwt::{self, Unverified};
 use super::tokens::ClientProof;
+use super::world::World;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 

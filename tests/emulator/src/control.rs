@@ -15,15 +15,15 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::World;
 use super::config::{Application, Policy, Requirement, User};
-use super::device_code::DeviceScript;
 use super::endpoint::Endpoint;
 use super::faults::{Fault, RedirectFault, TokenFault};
 use super::http::{Incoming, Reply};
 use super::keys::{KeyError, Rotation};
 use super::requests::{RecordedRequest, Sighting};
+use super::state::device_code::DeviceScript;
 use super::tokens;
+use super::world::World;
 
 /// A handle on a running emulator; clones control the same one.
 #[derive(Clone, Debug)]

@@ -1,77 +1,31 @@
 //! The device-code flow: the code endpoint, the page where a person types the code, and the polling.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::World;
-use super::authorize::{Progress, Prompt, Purpose, Transaction, missing};
+use super::answers::{Ids, only_post};
 use super::client_authentication::{self, authenticate};
-use super::errors::{self, Ids, Refusal};
+use super::errors::{self, Refusal};
 use super::http::{Incoming, Reply};
-use super::metadata;
 use super::pages;
+use super::parameters::missing;
 use super::resources::{self, At};
 use super::sign_in;
+use super::state::device_code::{DeviceCode, DeviceOutcome, Outcome};
+use super::state::transaction::{Progress, Prompt, Purpose, Transaction};
 use super::state::{Contexts, Grant, Platform};
 use super::tenants::{self, Authority};
-use super::token_endpoint::{TokenRequest, respond};
+use super::token_request::{TokenRequest, respond};
 use super::tokens::ClientProof;
+use super::world::World;
 
 /// Letters of user codes: as in Entra ID, no vowels and none that looks like another.
 const LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXYZ23456789";
 const USER_CODE_LENGTH: usize = 9;
 
-/// A device code with what became of it.
-#[derive(Clone, Debug)]
-pub(crate) struct DeviceCode {
-    pub(crate) user_code: String,
-    client: String,
-    authority: Authority,
-    scope: String,
-    expires: i64,
-    outcome: Outcome,
-    slow_down: u32,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    Pending,
-    Approved(Grant),
-    Declined,
-    Expired,
-    Redeemed,
-}
-
-/// What happens to the device codes issued from now on.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DeviceScript {
-    /// The interval to announce, in seconds; 0 lets a test poll without waiting.
-    pub interval: Option<i64>,
-    /// The life to announce, in seconds.
-    pub expires_in: Option<i64>,
-    /// How many polls are answered with `slow_down` first.
-    pub slow_down: u32,
-    /// The end, without a person typing the code.
-    pub outcome: Option<DeviceOutcome>,
-}
-
-/// How a scripted device code ends.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviceOutcome {
-    /// The person declined.
-    Declined,
-    /// The code was not typed in time.
-    Expired,
-    /// This user (by user name) approved, without any page.
-    ApprovedBy(String),
-}
-
 /// Serves `/oauth2/v2.0/devicecode`.
 pub(crate) fn issue(world: &World, segment: &str, incoming: &Incoming) -> Reply {
     if incoming.method != http::Method::POST {
-        return metadata::only_post(world, incoming);
+        return only_post(world, incoming);
     }
     match try_issue(world, segment, incoming) {
         Ok(body) => Ids::new(world, incoming).label(Reply::ok(&body)).with("cache-control", "no-store, no-cache"),
@@ -149,15 +103,6 @@ fn try_issue(world: &World, segment: &str, incoming: &Incoming) -> Result<Value,
     };
     world.state().device_codes.insert(device_code, code);
     Ok(body)
-}
-
-/// Sets what became of a code, unless it was decided before.
-pub(crate) fn decide(world: &World, device_code: &str, outcome: Outcome) {
-    if let Some(code) = world.state().device_codes.get_mut(device_code)
-        && matches!(code.outcome, Outcome::Pending)
-    {
-        code.outcome = outcome;
-    }
 }
 
 /// Serves the page where the code is typed.

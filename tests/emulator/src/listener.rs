@@ -18,10 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::World;
 use super::control;
 use super::endpoint::Endpoint;
 use super::http::{Incoming, Params, Reply};
+use super::world::World;
 use super::{authorize, device_code, graph, managed_identity, metadata, sign_in, token_endpoint};
 
 /// Larger than anything Entra ID or Graph would be sent here; a batch of twenty requests is a few kilobytes.

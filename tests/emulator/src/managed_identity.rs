@@ -9,11 +9,11 @@ use std::path::Path;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::World;
 use super::config::{Config, ManagedIdentity};
 use super::http::{Incoming, Params, Reply};
 use super::resources::{self, Target};
 use super::tokens::{self, ClientProof, Form, Holder};
+use super::world::World;
 
 /// `IDENTITY_HEADER` of the emulated App Service; any process that knows it may ask.
 pub const IDENTITY_HEADER: &str = "identity-header-of-the-emulator";

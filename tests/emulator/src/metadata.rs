@@ -5,11 +5,11 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::World;
-use super::errors::{self, Ids};
+use super::answers::Ids;
 use super::http::{Incoming, Reply};
 use super::pages;
 use super::tenants::Authority;
+use super::world::World;
 
 /// `/common/discovery/instance`: which hosts are one cloud.
 ///
@@ -135,7 +135,7 @@ pub(crate) fn logout(world: &World, segment: &str, incoming: &Incoming) -> Reply
     let forget = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax", super::sign_in::BROWSER_COOKIE);
     match parameters.get("post_logout_redirect_uri") {
         // Entra ID returns only to a registered address; every other request ends on its own page.
-        Some(uri) if config.applications.iter().any(|one| super::authorize::platform_of(one, uri).is_some()) => {
+        Some(uri) if config.applications.iter().any(|one| super::redirects::platform_of(one, uri).is_some()) => {
             let separator = if uri.contains('?') { '&' } else { '?' };
             let location = match parameters.get("state") {
                 Some(state) => {
@@ -148,11 +148,4 @@ pub(crate) fn logout(world: &World, segment: &str, incoming: &Incoming) -> Reply
         }
         _ => Reply::html(StatusCode::OK, pages::signed_out()).and("set-cookie", &forget),
     }
-}
-
-/// The refusal of a `GET` where only `POST` is served.
-pub(crate) fn only_post(world: &World, incoming: &Incoming) -> Reply {
-    errors::NOT_POST
-        .because(format!("The endpoint only accepts POST requests. Received a {} request.", incoming.method))
-        .reply(world, incoming)
 }

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::authorize::{self, missing};
 use super::client_authentication;
 use super::errors::{self, Refusal};
 use super::jwt;
+use super::parameters::{missing, read_claims};
 use super::policy;
 use super::state::Platform;
-use super::token_endpoint::{TokenRequest, respond};
+use super::token_request::{TokenRequest, respond};
 use super::tokens::ClientProof;
 
 pub(crate) fn exchange(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
@@ -67,7 +67,7 @@ pub(crate) fn exchange(request: &TokenRequest<'_>) -> Result<Value, Refusal> {
     };
     let asked = request.parse(scope)?;
     let target = asked.single_target()?;
-    let claims = authorize::read_claims(request.form)?;
+    let claims = read_claims(request.form)?;
     policy::check(user, grant.with_mfa, claims.wants_mfa, &target, policy::Through::OnBehalfOf)?;
     grant.client.clone_from(&client.id);
     let refresh = asked.has("offline_access").then(|| (Platform::Web, world.clock.now()));

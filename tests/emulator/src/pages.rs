@@ -7,8 +7,9 @@
 
 use http::StatusCode;
 
+use super::answers::Ids;
 use super::config::User;
-use super::errors::{Ids, Refusal};
+use super::errors::Refusal;
 use super::http::Reply;
 use super::resources::Permission;
 

@@ -1,12 +1,12 @@
 //! Conditional access and consent, as they meet a grant that has no page to show.
 
-use super::World;
 use super::config::{Application, Config, Requirement, User};
 use super::errors::{self, Refusal};
 use super::resources::{Asked, Resource, Target};
 use super::sign_in;
 use super::state::Grant;
 use super::tenants;
+use super::world::World;
 
 /// The id of the policy that claims challenges name.
 const POLICY_ID: &str = "d0000000-0000-4000-a000-0000000000ca";

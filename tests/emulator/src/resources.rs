@@ -3,9 +3,9 @@
 //! A scope without a resource in front means Microsoft Graph. That is why a short scope of another API is refused
 //! with 650053: Graph has no such permission.
 
-use super::World;
 use super::config::{Application, Config, GRAPH_APP_ID, Scope};
 use super::errors::{self, Refusal};
+use super::world::World;
 
 /// The names of Graph in a scope, in every cloud.
 const GRAPH_NAMES: [&str; 4] = [

@@ -3,16 +3,18 @@
 //! Each form posts to `/{tenant}/login` with the transaction's id and canary. [`next`] looks at what is still missing
 //! and shows that page; when nothing is missing, the sign-in ends.
 
-use super::World;
-use super::authorize::{self, Prompt, Purpose, Transaction};
+use super::answers::Ids;
 use super::config::{Application, Config, GRAPH_APP_ID, MICROSOFT_SERVICES, Requirement, Tenant, User};
-use super::device_code::{self, Outcome};
-use super::errors::{self, Ids, Refusal};
+use super::errors::{self, Refusal};
 use super::http::{Incoming, Params, Reply};
 use super::pages::{self, Form};
+use super::redirects;
 use super::resources::{self, Asked, At, Permission};
+use super::state::device_code::Outcome;
+use super::state::transaction::{Progress, Prompt, Purpose, Transaction};
 use super::state::{Code, Grant, SignedIn};
 use super::tenants;
+use super::world::World;
 
 /// The cookie that names a browser's session.
 pub(crate) const BROWSER_COOKIE: &str = "ESTSAUTH";
@@ -69,7 +71,7 @@ fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &P
     }
     match form.get("action").unwrap_or_default() {
         "other" => {
-            transaction.progress = authorize::Progress { other_account: true, ..Default::default() };
+            transaction.progress = Progress { other_account: true, ..Default::default() };
             transaction.login_hint = None;
             Step::Next
         }
@@ -116,7 +118,7 @@ fn apply(world: &World, config: &Config, transaction: &mut Transaction, form: &P
         "cancel" => match &transaction.purpose {
             // A person who cancels a device sign-in declines for the device.
             Purpose::Device { device_code } => {
-                device_code::decide(world, device_code, Outcome::Declined);
+                world.state().decide(device_code, Outcome::Declined);
                 Step::End(errors::CONSENT_DECLINED.because("User declined to continue on the device."))
             }
             Purpose::Redirect(_) => Step::End(errors::CONSENT_DECLINED.because("User cancelled the sign-in.")),
@@ -265,7 +267,7 @@ fn next(
     let reply = match (missing, user) {
         (Missing::Refused(refusal), _) if is_about_account(&refusal) => {
             // The wrong account is no dead end: the person may choose another one.
-            transaction.progress = authorize::Progress { other_account: true, ..Default::default() };
+            transaction.progress = Progress { other_account: true, ..Default::default() };
             transaction.login_hint = None;
             pages::username(&Form { problem: Some(&refusal), ..form }, name, "")
         }
@@ -418,7 +420,7 @@ fn finish(world: &World, config: &Config, id: &str, transaction: &Transaction, g
     match &transaction.purpose {
         Purpose::Device { device_code } => {
             drop(state);
-            device_code::decide(world, device_code, Outcome::Approved(grant));
+            world.state().decide(device_code, Outcome::Approved(grant));
             let name = config.application(&transaction.client).map_or("the application", |client| client.name.as_str());
             Reply::html(http::StatusCode::OK, pages::device_done(name))
         }
@@ -439,7 +441,7 @@ fn finish(world: &World, config: &Config, id: &str, transaction: &Transaction, g
                 },
             );
             drop(state);
-            authorize::send(world, redirect, vec![("code".to_owned(), code), ("session_state".to_owned(), session)])
+            redirects::send(world, redirect, vec![("code".to_owned(), code), ("session_state".to_owned(), session)])
         }
     }
 }
@@ -447,7 +449,7 @@ fn finish(world: &World, config: &Config, id: &str, transaction: &Transaction, g
 fn end_refused(world: &World, id: &str, transaction: &Transaction, incoming: &Incoming, refusal: &Refusal) -> Reply {
     world.state().transactions.remove(id);
     match &transaction.purpose {
-        Purpose::Redirect(redirect) => authorize::send_error(world, incoming, redirect, refusal),
+        Purpose::Redirect(redirect) => redirects::send_error(world, incoming, redirect, refusal),
         Purpose::Device { .. } => pages::refusal(refusal, &Ids::new(world, incoming), None),
     }
 }

@@ -3,11 +3,14 @@
 //! Everything is in memory and bounded: the oldest entry makes room for the newest, so that a load test which runs for
 //! hours cannot exhaust the machine.
 
+pub(crate) mod device_code;
+pub(crate) mod transaction;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::authorize::Transaction;
-use super::device_code::DeviceCode;
+use device_code::{DeviceCode, Outcome};
+use transaction::Transaction;
 
 /// Entries kept of each kind: more than a test holds at once. All kinds full take about 200 MB.
 const KEPT: usize = 50_000;
@@ -109,6 +112,15 @@ impl State {
         *count = count.saturating_add(1);
         for accounts in self.browsers.values_mut() {
             accounts.retain(|account| account.user != user);
+        }
+    }
+
+    /// Sets what became of a device code, unless it was decided before.
+    pub(crate) fn decide(&mut self, device_code: &str, outcome: Outcome) {
+        if let Some(code) = self.device_codes.get_mut(device_code)
+            && matches!(code.outcome, Outcome::Pending)
+        {
+            code.outcome = outcome;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::config::{Application, Audience, CONSUMERS_TENANT, Config, Tenant, User};
 use super::errors::{self, Refusal};
+use super::random::derived_guid;
 
 /// The first segment of an endpoint's path.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -161,4 +162,9 @@ pub(crate) fn no_such_user(username: &str, tenant: &str) -> Refusal {
         "The user account {username} does not exist in the {tenant} directory. To sign into this application, the account \
          must be added to the directory."
     ))
+}
+
+/// The object id of an application's service principal in a tenant; derived, so that it is the same in every run.
+pub(crate) fn service_principal(client: &str, tenant: &str) -> String {
+    derived_guid(&format!("{client}|{tenant}"))
 }

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-use super::World;
 use super::agents;
 use super::config::{Application, Config, User};
 use super::faults::TokenFault;
@@ -16,6 +15,7 @@ use super::jwt;
 use super::keys::SigningKey;
 use super::resources::{Resource, Target};
 use super::state::{Grant, GraphSubject, GraphToken};
+use super::world::World;
 
 /// How the client proved its identity; written into `azpacr` or `appidacr`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -12,9 +12,9 @@ use super::{PersonWorld, SignInError, broker, silent};
 use crate::renewal::margin;
 
 /// The longest pause: another process may sign in meanwhile.
-pub const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// The pause after a renewal that failed, in which Entra ID may come back.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// The pause after a renewal that failed, in which Entra ID or the store may come back.
+pub const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// Renews the tokens that end within some five minutes. Returns how long there is nothing to do then.
 #[inline(never)]

@@ -55,8 +55,9 @@ pub fn for_call<'f>(
     Box::pin(async move { with_margin(person, account, scopes, challenge, LEFT_FOR_A_CALL).await })
 }
 
-/// Returns a token that lives for more than `margin` seconds, before any call asks. A refusal ends no session: it
-/// may be for these scopes alone, and the call that needs them finds it out.
+/// Returns a token that lives for more than `margin` seconds, before any call asks. A token that the store does not keep is
+/// a failure: no call would find it. A refusal ends no session: it may be for these scopes alone, and the call that needs
+/// them finds it out.
 pub(super) async fn ahead_of_calls(
     person: &PersonWorld<'_>,
     account: &Account,
@@ -169,8 +170,11 @@ impl Question for TokenQuestion<'_> {
         match refresh::refresh(env, used, scopes, claims).await {
             Ok(set) => {
                 env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
-                // What cannot be kept is good all the same. The next call refreshes with the token that was used now.
-                let _ = accounts::put_refreshed(env, id, scopes, used, &set, is_call).await;
+                let kept = accounts::put_refreshed(env, id, scopes, used, &set, is_call).await;
+                // What cannot be kept is good for this call. The next one refreshes with the token that was used now.
+                if !is_call {
+                    kept?;
+                }
                 let TokenSet { access_token, expires_at, .. } = set;
                 Ok(Asked::Answer(self.token(access_token, expires_at)))
             }
@@ -243,8 +247,11 @@ impl TokenQuestion<'_> {
         let error = match judged {
             Ok(judged) => {
                 env.trail.record(account.event("token.refreshed", Outcome::Success)).await?;
-                // What cannot be kept is good all the same.
-                let _ = accounts::put_from_broker(env, id, scopes, &judged.tokens, self.is_call).await;
+                let kept = accounts::put_from_broker(env, id, scopes, &judged.tokens, self.is_call).await;
+                // What cannot be kept is good for this call.
+                if !self.is_call {
+                    kept?;
+                }
                 let TokenSet { access_token, expires_at, .. } = judged.tokens;
                 return Ok(Asked::Answer(self.token(access_token, expires_at)));
             }

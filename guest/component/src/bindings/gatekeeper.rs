@@ -52,18 +52,20 @@ pub(crate) fn admission(from: Admission) -> wit::Admission {
                 drop_headers,
                 judge_answer,
                 note_answer,
+                answer_may_stream,
                 event_key,
                 report_answer,
             } = *grant;
             wit::Admission::Forward(wit::Grant {
                 server,
                 caller: (&caller).into(),
-                handle: handle.reveal().clone(),
+                handle: handle.into_revealed(),
                 set_headers: fields(&set_headers),
                 drop_headers: drop_headers.into_iter().map(|name| name.as_str().to_owned()).collect(),
                 judge_answer,
                 note_answer,
-                event_key: event_key.reveal().clone(),
+                answer_may_stream,
+                event_key: event_key.into_revealed(),
                 report_answer,
             })
         }

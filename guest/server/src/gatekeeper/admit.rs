@@ -80,7 +80,7 @@ pub(super) async fn decide(
         LastEvent::Own(id) => Some(id),
         LastEvent::Unknown => return Err(not_found("Event not found")),
     };
-    let Asked { judge, note, modern, method, uses } = asked;
+    let Asked { judge, note, streams, modern, method, uses } = asked;
     let note = note && (request.method == Method::POST || last_event.is_some());
     let tool = match uses.as_slice() {
         [Use { kind: TargetKind::Tool, name }] => Some(name.clone()),
@@ -124,6 +124,7 @@ pub(super) async fn decide(
         drop_headers: fields::to_drop(env.site.settings, &request.headers),
         judge_answer: judge,
         note_answer: note,
+        answer_may_stream: judge && streams,
         event_key,
         report_answer: true,
     }))
@@ -154,6 +155,8 @@ struct Asked {
     judge: bool,
     /// Whether the answer may hand something out to the caller.
     note: bool,
+    /// Whether an answer in JSON may pass without a look at the whole of it.
+    streams: bool,
     modern: bool,
     /// The method, if there is one message.
     method: Option<String>,
@@ -175,8 +178,9 @@ async fn permitted(
         [message] => message.method.clone(),
         _ => None,
     };
-    // A server may send a list as part of any answer, and a client may take it.
-    let mut asked = Asked { judge: is_restricted(env, server, caller), method, ..Asked::default() };
+    // A server may send a list as part of any answer, and a client may take it. In an answer that streams, the host stops it.
+    let streams = matches!(body.messages.as_slice(), [message] if message.answer_may_stream());
+    let mut asked = Asked { judge: is_restricted(env, server, caller), streams, method, ..Asked::default() };
     // An agent may do only what a rule says, and no rule is about methods that MCP does not have.
     let known_only = env.site.settings.deny_unlisted || caller.facts().is_some_and(|facts| facts.agent);
     for (at, message) in body.messages.iter().enumerate() {

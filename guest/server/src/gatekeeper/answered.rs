@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use base::audit::{AuditEvent, Outcome};
-use caller::CallerReference;
 use entra::EntraWorld;
 use http::{HeaderMap, HeaderValue, Response};
 use world::provided_tools::{DelegationError, DelegationErrorCategory, ProviderError};
-use world::{BodyOnce, Unrecorded};
+use world::{BodyOnce, StoreError, Unrecorded};
 
 use super::AnswerHead;
 use super::callers::{self, NotFound};
@@ -29,7 +28,8 @@ pub fn answered<'f>(
 ) -> BodyOnce<'f, Result<HeaderMap, Response<Vec<u8>>>> {
     Box::pin(async move {
         let late = || text(504, "The server behind did not answer in time");
-        let handle = match handle::open_any(&env.entra, handle).await {
+        let whole = handle;
+        let handle = match handle::open_any(&env.entra, whole).await {
             Ok(Some(handle)) => handle,
             Ok(None) => return Err(late()),
             Err(_) => return Err(text(503, "The answer cannot be passed on now")),
@@ -45,7 +45,7 @@ pub fn answered<'f>(
         let failed = |status: u16, message: &str| relay::failure(env, server, origin, text(status, message));
         recorded.map_err(|_| failed(503, Unrecorded::PUBLIC))?;
         if let Some(refusal) = &head.refusal {
-            if let Some(reply) = challenge_of(&env.entra, &handle.caller, refusal).await {
+            if let Some(reply) = challenge_of(&env.entra, whole, refusal).await {
                 return Err(relay::challenge(env, server, origin, reply));
             }
             if head.status == 0 {
@@ -61,12 +61,9 @@ pub fn answered<'f>(
             let sealed = match &handle.of.session {
                 // The client keeps what it has.
                 Some(presented) if presented.id == *id => Some(presented.sealed.clone()),
-                _ => match handle.identity() {
-                    Some(who) => session_id::seal(&env.entra.records, &server.name, who, &handle.caller, id)
-                        .await
-                        .map_err(|_| failed(503, "The session of the server behind cannot be kept now"))?,
-                    None => None,
-                },
+                _ => sealed_session(env, &handle, whole, id)
+                    .await
+                    .map_err(|_| failed(503, "The session of the server behind cannot be kept now"))?,
             };
             let sealed = sealed.and_then(|sealed| HeaderValue::from_str(&sealed).ok());
             let malformed =
@@ -77,13 +74,27 @@ pub fn answered<'f>(
     })
 }
 
+/// Seals the id of a session of the server behind for the caller of a handle.
+async fn sealed_session(
+    env: &ServerWorld<'_>,
+    handle: &Handle,
+    whole: &str,
+    id: &str,
+) -> Result<Option<String>, StoreError> {
+    let caller = handle::caller_of(&env.entra, whole).await?;
+    let (Some(who), Some(caller)) = (handle.identity(), caller) else { return Ok(None) };
+    session_id::seal(&env.entra.records, &handle.of.server, who, &caller, id).await
+}
+
 /// What the client has to bring, where the server behind was refused a token that only the caller can help to.
-async fn challenge_of(entra: &EntraWorld<'_>, caller: &CallerReference, refusal: &DelegationError) -> Option<Reply> {
+async fn challenge_of(entra: &EntraWorld<'_>, handle: &str, refusal: &DelegationError) -> Option<Reply> {
     let error = ToolError::from(ProviderError::Delegation(refusal.clone()));
     if !is_for_client(&error) {
         return None;
     }
-    match callers::again(entra, caller).await {
+    // Where the store does not answer, the answer of the server says what it can.
+    let caller = handle::caller_of(entra, handle).await.ok()??;
+    match callers::again(entra, &caller).await {
         Ok(again) => challenge::of(&*again.caller(entra), &error).await,
         Err(NotFound::Ended) => Some(Reply::SignInAgain),
         Err(NotFound::Token(refused)) if refused.is_refusal() => Some(Reply::SignInAgain),

@@ -7,6 +7,7 @@ use base::policy::{Denial, Target, TargetKind};
 use base::settings::ServerIdentity;
 use entra_mcp_boundary::members::{
     CACHE_SCOPE, CONCERNED, CONTENTS, PROMPTS, RESOURCE_TEMPLATES, RESOURCES, SUPPORTED_VERSIONS, TASKS, TOOLS, TTL,
+    is_read_as,
 };
 use serde_json::{Map, Value, json};
 use world::BodyOnce;
@@ -84,24 +85,18 @@ fn is_ambiguous(message: &Value) -> bool {
     has_variant(message, RESULT) || message.get(RESULT).is_some_and(of_result)
 }
 
-/// Whether a member has this name but for the case of letters. Some programs fold letters beyond ASCII as well.
+/// Whether a member has this name but for the case of letters.
 fn has_variant(object: &Map<String, Value>, member: &str) -> bool {
-    let folded = |letter: char| match letter {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        '\u{130}' | '\u{131}' => 'i',
-        letter => letter.to_ascii_lowercase(),
-    };
-    object.keys().any(|name| name != member && name.chars().map(folded).eq(member.chars().map(folded)))
+    object.keys().any(|name| name != member && is_read_as(name, member))
 }
 
 /// Judges a message or a batch; whether it has changed. An error says why it cannot be judged.
 async fn judged(env: &ServerWorld<'_>, handle: &str, value: &mut Value) -> Result<bool, &'static str> {
     const LATE: &str = "the call has ended: repeat the request";
     const UNKNOWN: &str = "the caller cannot be found now: repeat the request";
-    let handle = handle::open(&env.entra, handle).await.map_err(|_| UNKNOWN)?.ok_or(LATE)?;
+    let (handle, caller) = handle::open(&env.entra, handle).await.map_err(|_| UNKNOWN)?.ok_or(LATE)?;
     let server = env.site.servers.iter().find(|server| server.name == handle.of.server).ok_or(LATE)?;
-    let again = again(&env.entra, &handle.caller).await.map_err(|_| LATE)?;
+    let again = again(&env.entra, &caller).await.map_err(|_| LATE)?;
     let caller = again.caller(&env.entra);
     let access = is_restricted(env, server, &*caller).then(|| Access::new(env, &*caller));
     let answer = OfAnswer {

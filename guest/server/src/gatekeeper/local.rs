@@ -33,8 +33,9 @@ struct LocalHandle {
     expires_at: u64,
 }
 
-/// Handles as the host gets them.
-const HANDLES: Sealed<LocalHandle> = Sealed::json(Partition::Application, "local-handle-key");
+/// Handles as the host gets them. No sign-in would repair a damaged key, and all that its loss costs are the calls that are
+/// under way.
+const HANDLES: Sealed<LocalHandle> = Sealed::json(Partition::Application, "local-handle-key").with_replaceable_key();
 
 /// Makes the handle of a call of a tool of this server, for this account.
 pub async fn seal(env: &EntraWorld<'_>, server: &str, account: &Account) -> Result<Secret<String>, StoreError> {

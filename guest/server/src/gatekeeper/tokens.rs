@@ -28,11 +28,11 @@ pub fn delegated_token<'f>(
         let entra = &env.entra;
         let unavailable =
             |_| error(Category::Unavailable, "store", "The call cannot be looked up now: try again later");
-        let handle = handle::open(entra, handle).await.map_err(unavailable)?.ok_or_else(handle_invalid)?;
+        let (handle, caller) = handle::open(entra, handle).await.map_err(unavailable)?.ok_or_else(handle_invalid)?;
         let server = &handle.of.server;
         let permissions =
             granted(entra.settings, server, permissions).ok_or_else(|| not_granted(server, permissions))?;
-        let again = again(entra, &handle.caller).await.map_err(not_found)?;
+        let again = again(entra, &caller).await.map_err(not_found)?;
         let caller = again.caller(entra);
         if caller.facts().is_some_and(|facts| facts.kind == PrincipalKind::App) {
             let message =

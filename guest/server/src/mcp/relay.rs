@@ -54,6 +54,10 @@ const USING: [&str; 8] = [
     "tasks/result",
     "tasks/cancel",
 ];
+/// Methods whose answers can be of any length, and are neither lists nor kept by clients for later requests.
+const STREAMED: [&str; 4] = ["tools/call", "prompts/get", "completion/complete", "tasks/result"];
+/// The same before 2026-07-28, which lets clients keep a resource: whether they may depends on what is in the whole answer.
+const READ: &str = "resources/read";
 /// What notifications begin with.
 const NOTIFICATIONS: &str = "notifications/";
 /// Those that a client sends, in one revision of the protocol or another.
@@ -234,6 +238,12 @@ impl RelayedMessage {
     /// Whether the answer is a list.
     pub(crate) fn is_list(&self) -> bool {
         self.method.as_deref().is_some_and(|method| LISTING.contains(&method))
+    }
+
+    /// Whether an answer may pass without a look at the whole of it: nothing in it depends on the caller where it has no list.
+    pub(crate) fn answer_may_stream(&self) -> bool {
+        let Some(method) = self.method.as_deref() else { return false };
+        STREAMED.contains(&method) || (method == READ && !self.is_modern())
     }
 
     /// Whether it uses what it names, rather than only asking about it.

@@ -84,7 +84,9 @@ struct Buffer(Zeroizing<Vec<u8>>);
 impl io::Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.capacity() - self.0.len() < bytes.len() {
-            let mut larger = Vec::with_capacity((self.0.len() + bytes.len()).max(2 * self.0.capacity()));
+            // With room for what comes after a long text: each buffer that is left is zeroised byte by byte.
+            let needed = self.0.len() + bytes.len() + BUFFER;
+            let mut larger = Vec::with_capacity(needed.max(2 * self.0.capacity()));
             larger.extend_from_slice(&self.0);
             self.0 = Zeroizing::new(larger);
         }

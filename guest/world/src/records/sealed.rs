@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::encoding::Encoding;
-use super::{Namespace, Partition, Records, Ttl};
+use super::{Namespace, Next, Partition, Records, Tolerance, Ttl};
 use crate::sealing::{self, KEY_BYTES};
 use crate::store::StoreError;
 use base::encoding::{base64url, from_base64url};
@@ -50,6 +50,13 @@ impl<T: Serialize + DeserializeOwned> Sealed<T> {
         self.max_length = characters;
         self
     }
+
+    /// The same, where a new key takes the place of a damaged one. What the lost key has sealed is opened no more: only where
+    /// it would have counted for minutes.
+    pub const fn with_replaceable_key(mut self) -> Self {
+        self.key = self.key.replaced_if_unreadable();
+        self
+    }
 }
 
 impl<T> Sealed<T> {
@@ -75,9 +82,29 @@ impl Records<'_> {
             self.random.fill(key.as_mut_slice());
             Secret::new(key.to_vec())
         };
-        let key = self.get_or_insert_with(record, (), make).await?;
+        let key = match record.tolerance {
+            Tolerance::Replaced => self.replaceable_key(record, make).await?,
+            _ => self.get_or_insert_with(record, (), make).await?,
+        };
         self.partitions.keys.put(name, now, &key);
         Ok(key)
+    }
+
+    /// The same where a new key takes the place of a damaged one. Of two calls that replace it at the same moment, one may
+    /// replace the key of the other: what that one has just sealed is opened no more.
+    async fn replaceable_key(
+        &self,
+        record: &KeyRecord,
+        make: impl Fn() -> Secret<Vec<u8>>,
+    ) -> Result<Secret<Vec<u8>>, StoreError> {
+        let update = self.update(record, (), |found| match found {
+            Some(key) if key.reveal().len() == KEY_BYTES => Next::Leave(key),
+            _ => {
+                let key = make();
+                Next::Write(key.clone(), key)
+            }
+        });
+        update.await
     }
 
     /// Seals a value. `bound` is not part of the text, but has to be the same to open it. The text is base64url. One that

@@ -1,9 +1,110 @@
 //! The accounts that are signed in, as the commands name and list them.
 
+use entra_mcp_plugin::Plugin;
 use entra_mcp_plugin::sign_in::Account;
+use serde_json::{Value, json};
 
 use super::CommandError;
-use crate::console::harmless;
+use crate::composition::applications::Application;
+use crate::composition::public_client::PersonStore;
+use crate::config::{Config, SettingOrigin, Sources};
+use crate::console::{self, harmless};
+
+/// Whose accounts a command is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of the configured application, in the configured tenant and cloud.
+    Application,
+    /// All in the store.
+    Store,
+}
+
+impl Scope {
+    /// All, unless the command line names a tenant, an application or a cloud.
+    pub fn of(sources: &Sources) -> Self {
+        let names = |(name, origin): &(&str, SettingOrigin)| {
+            *origin == SettingOrigin::Flag && ["tenant-id", "client-id", "cloud", "authority"].contains(name)
+        };
+        if sources.origins().iter().any(names) { Self::Application } else { Self::Store }
+    }
+}
+
+/// An account, and the application that it is signed in to.
+pub(super) struct Listed {
+    pub(super) application: Application,
+    pub(super) account: Account,
+}
+
+impl Listed {
+    pub(super) fn all(application: &Application, accounts: Vec<Account>) -> impl Iterator<Item = Self> {
+        accounts.into_iter().map(move |account| Self { application: application.clone(), account })
+    }
+
+    /// As the commands print it with `--json`.
+    pub(super) fn json(&self) -> Value {
+        let Self { application, account } = self;
+        json!({
+            "homeAccountId": account.home_account_id,
+            "username": account.username,
+            "name": account.name,
+            "tenantId": account.tenant_id,
+            "objectId": account.object_id,
+            "clientId": application.client_id,
+            "authority": authority(application),
+        })
+    }
+}
+
+/// The URL of the authority with the tenant, as both are configured.
+fn authority(application: &Application) -> String {
+    format!("{}/{}", application.authority, application.tenant)
+}
+
+/// An application of the store, besides the configured one.
+pub(super) struct Other {
+    pub(super) application: Application,
+    pub(super) plugin: Plugin,
+    pub(super) accounts: Vec<Account>,
+}
+
+/// The other applications that a command is about. What cannot be read of them is said, and does not hide the rest.
+pub(super) async fn others(config: &Config, person: &PersonStore, scope: Scope) -> Vec<Other> {
+    if scope == Scope::Application {
+        return Vec::new();
+    }
+    let noted = person.applications().await.unwrap_or_else(|error| {
+        console::notice(&format!("entra-mcp: accounts of other applications cannot be listed: {error}"));
+        Vec::new()
+    });
+    let configured = Application::of(&config.settings);
+    let mut others = Vec::new();
+    for application in noted.into_iter().filter(|application| *application != configured) {
+        match accounts_of(config, person, &application).await {
+            Ok((plugin, accounts)) => others.push(Other { application, plugin, accounts }),
+            Err(error) => {
+                let place = harmless(&authority(&application));
+                let id = harmless(&application.client_id);
+                console::notice(&format!("entra-mcp: the accounts of {id} at {place} cannot be listed: {error}"));
+            }
+        }
+    }
+    others
+}
+
+async fn accounts_of(
+    config: &Config,
+    person: &PersonStore,
+    application: &Application,
+) -> Result<(Plugin, Vec<Account>), CommandError> {
+    let plugin = person.builder(config, application)?.build()?;
+    let accounts = plugin.accounts().await?;
+    Ok((plugin, accounts))
+}
+
+/// Whether an account is meant, by its id or user name.
+pub(super) fn is_meant(account: &Account, wanted: &str) -> bool {
+    account.home_account_id == wanted || account.username == wanted
+}
 
 /// The account that a person names: by its id, or by a user name that no other account has. A user name does not identify a
 /// person.
@@ -26,16 +127,31 @@ pub(super) fn line(account: &Account) -> String {
     harmless(&format!("{}  {}  {}", account.username, account.name, account.home_account_id))
 }
 
-/// A table of the accounts, with a header. `chosen` is the configured account, if there is one.
-pub(super) fn table(accounts: &[Account], chosen: Option<&str>) -> String {
-    let chosen = chosen.and_then(|wanted| named(accounts, wanted).ok()).map(|account| &account.home_account_id);
-    let mut rows = vec![["USER NAME", "TENANT", "ID", chosen.map_or("", |_| "CHOSEN")].map(str::to_owned)];
-    rows.extend(accounts.iter().map(|account| {
+/// A table of the accounts, with a header. `chosen` is the configured account, if there is one. Applications are shown
+/// if there are others than the configured one.
+pub(super) fn table(listed: &[Listed], configured: &Application, chosen: Option<&str>) -> String {
+    let is_own = |listed: &&Listed| listed.application == *configured;
+    let own: Vec<Account> = listed.iter().filter(is_own).map(|listed| listed.account.clone()).collect();
+    let chosen = chosen.and_then(|wanted| named(&own, wanted).ok()).map(|account| &account.home_account_id);
+    let are_own = own.len() == listed.len();
+    let mut header = Vec::from(["USER NAME", "TENANT", "ID"].map(str::to_owned));
+    if !are_own {
+        header.extend(["APPLICATION", "AUTHORITY"].map(str::to_owned));
+    }
+    header.extend(chosen.map(|_| "CHOSEN".to_owned()));
+    let mut rows = vec![header];
+    rows.extend(listed.iter().map(|row| {
+        let Listed { application, account } = row;
         let Account { home_account_id, username, tenant_id, .. } = account;
-        let mark = if chosen == Some(home_account_id) { "yes" } else { "" };
-        [username.as_str(), tenant_id.as_str(), home_account_id.as_str(), mark].map(harmless)
+        let mut cells = Vec::from([username, tenant_id, home_account_id].map(|text| harmless(text)));
+        if !are_own {
+            cells.extend([&application.client_id, &authority(application)].map(|text| harmless(text)));
+        }
+        let is_chosen = chosen == Some(home_account_id) && is_own(&row);
+        cells.extend(is_chosen.then(|| "yes".to_owned()));
+        cells
     }));
-    let mut widths = [0; 4];
+    let mut widths = [0; 6];
     for row in &rows {
         for (width, text) in widths.iter_mut().zip(row) {
             *width = text.chars().count().max(*width);
@@ -88,20 +204,49 @@ mod tests {
         assert_eq!(named(std::slice::from_ref(renamed), "1.t").unwrap().home_account_id, "2.t");
     }
 
+    fn application(client_id: &str) -> Application {
+        let (authority, tenant) = ("https://login.example".to_owned(), "contoso.example".to_owned());
+        Application { authority, tenant, client_id: client_id.to_owned() }
+    }
+
+    fn listed(client_id: &str, accounts: &[Account]) -> Vec<Listed> {
+        Listed::all(&application(client_id), accounts.to_vec()).collect()
+    }
+
+    /// The table of accounts of the configured application.
+    fn own(accounts: &[Account], chosen: Option<&str>) -> String {
+        table(&listed("c", accounts), &application("c"), chosen)
+    }
+
+    #[test]
+    fn accounts_of_another_application_are_shown_with_it_and_are_not_the_chosen_one() {
+        let [first, _, _] = accounts();
+        let mut both = listed("c", std::slice::from_ref(&first));
+        both.extend(listed("other", std::slice::from_ref(&first)));
+        let place = "https://login.example/contoso.example";
+        let expected = format!(
+            "USER NAME              TENANT  ID   APPLICATION  {:37}  CHOSEN\n\
+             alice@contoso.example  t       1.t  c            {place}  yes\n\
+             alice@contoso.example  t       1.t  other        {place}",
+            "AUTHORITY"
+        );
+        assert_eq!(table(&both, &application("c"), Some("1.t")), expected);
+    }
+
     #[test]
     fn accounts_are_a_table_that_marks_the_configured_one() {
         let plain = "USER NAME              TENANT  ID\n\
                      alice@contoso.example  t       1.t\n\
                      1.t                    t       2.t\n\
                      alice@contoso.example  u       3.u";
-        assert_eq!(table(&accounts(), None), plain);
+        assert_eq!(own(&accounts(), None), plain);
         // It chooses neither.
-        assert_eq!(table(&accounts(), Some("alice@contoso.example")), plain);
+        assert_eq!(own(&accounts(), Some("alice@contoso.example")), plain);
         let marked = "USER NAME              TENANT  ID   CHOSEN\n\
                       alice@contoso.example  t       1.t\n\
                       1.t                    t       2.t\n\
                       alice@contoso.example  u       3.u  yes";
-        assert_eq!(table(&accounts(), Some("3.u")), marked);
+        assert_eq!(own(&accounts(), Some("3.u")), marked);
     }
 
     #[test]
@@ -109,6 +254,6 @@ mod tests {
         let hostile = Account { name: "\u{1b}[2J\u{202e}Bob\n".into(), ..account("1", "t", "a\u{1b}]0;x\u{7}\r\n") };
         assert_eq!(line(&hostile), "a ]0;x      [2J Bob   1.t");
         let expected = "USER NAME  TENANT  ID\na ]0;x     t       1.t";
-        assert_eq!(table(&[hostile], None), expected);
+        assert_eq!(own(&[hostile], None), expected);
     }
 }

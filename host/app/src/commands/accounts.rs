@@ -1,21 +1,30 @@
 //! `entra-mcp accounts`: the accounts that are signed in.
 
-use super::{CommandError, account_json, account_list};
-use crate::composition::public_client;
+use super::account_list::{self, Listed, Scope};
+use super::{CommandError, accounts};
+use crate::composition::applications::Application;
+use crate::composition::public_client::PersonStore;
 use crate::config::Config;
 use crate::console;
 
-/// Lists the accounts that are signed in.
-pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
-    let plugin = public_client::builder(config).await?.build()?;
-    let accounts = super::accounts(&plugin).await?;
+/// Lists the accounts that are signed in: those of the configured application first.
+pub async fn run(config: &Config, scope: Scope, as_json: bool) -> Result<(), CommandError> {
+    let person = PersonStore::open(config).await?;
+    let configured = Application::of(&config.settings);
+    let own = accounts(&person.builder(config, &configured)?.build()?).await?;
+    if !own.is_empty() {
+        // They may have signed in before this program noted applications.
+        person.note(&configured).await;
+    }
+    let mut listed: Vec<Listed> = Listed::all(&configured, own).collect();
+    for other in account_list::others(config, &person, scope).await {
+        listed.extend(Listed::all(&other.application, other.accounts));
+    }
     let chosen = config.settings.sign_in.account.as_deref();
-    console::result(&match accounts.as_slice() {
-        accounts if as_json => {
-            serde_json::Value::from(accounts.iter().map(account_json).collect::<Vec<_>>()).to_string()
-        }
+    console::result(&match listed.as_slice() {
+        listed if as_json => serde_json::Value::from(listed.iter().map(Listed::json).collect::<Vec<_>>()).to_string(),
         [] => "No account is signed in.".to_owned(),
-        accounts => account_list::table(accounts, chosen),
+        listed => account_list::table(listed, &configured, chosen),
     });
     Ok(())
 }

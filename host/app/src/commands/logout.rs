@@ -4,42 +4,85 @@
 //! the person's browser has it, and the page of Entra ID ends it.
 
 use entra_mcp_plugin::environment::SignInMethod;
+use entra_mcp_plugin::sign_in::Account;
 use entra_mcp_plugin::user_agent::UserAgent as _;
 use entra_mcp_plugin::{Error, Plugin};
 
-use super::account_list::named;
+use super::account_list::{Scope, is_meant, named, others};
 use super::{CommandError, accounts};
-use crate::composition::public_client;
+use crate::composition::applications::Application;
+use crate::composition::public_client::{self, PersonStore};
 use crate::config::Config;
 use crate::console::{self, harmless};
 
-/// Forgets all accounts, or the configured one, or the only one. Opens Entra ID's page for each of them, or says where it is.
-pub async fn run(config: &Config, all: bool) -> Result<(), CommandError> {
-    let plugin = public_client::builder(config).await?.build()?;
+/// Forgets all accounts, or the configured one, or the only one of the configured application. Opens Entra ID's page
+/// for each of them, or says where it is.
+pub async fn run(config: &Config, scope: Scope, all: bool) -> Result<(), CommandError> {
+    let person = PersonStore::open(config).await?;
+    let plugin = person.builder(config, &Application::of(&config.settings))?.build()?;
+    let page_leads_to = config.post_logout_redirect_uri.as_deref();
     let chosen = config.settings.sign_in.account.as_deref().filter(|_| !all);
     let leaving = match (accounts(&plugin).await, chosen) {
         // An id still names an account.
         (Err(error), Some(id)) if is_damage(&error) => {
-            sign_out(&plugin, config, id, &harmless(id)).await?;
+            sign_out(&plugin, config, id, &harmless(id), page_leads_to).await?;
             console::notice(&format!("entra-mcp: {LIST_DAMAGED}"));
             return Ok(());
         }
         (accounts, None) => accounts?,
-        (accounts, Some(chosen)) => vec![named(&accounts?, chosen)?.clone()],
+        (accounts, Some(chosen)) => {
+            let accounts = accounts?;
+            if !accounts.iter().any(|account| is_meant(account, chosen)) {
+                return sign_out_elsewhere(config, &person, scope, chosen).await;
+            }
+            vec![named(&accounts, chosen)?.clone()]
+        }
     };
     if leaving.len() > 1 && !all {
         let text = "several accounts are signed in: name one with --account, or pass --all";
         return Err(CommandError::Usage(text.into()));
     }
-    if leaving.is_empty() {
+    let others = if all { others(config, &person, scope).await } else { Vec::new() };
+    if leaving.is_empty() && others.iter().all(|other| other.accounts.is_empty()) {
         console::result("No account is signed in.");
     }
     for account in leaving {
-        let id = &account.home_account_id;
-        let told = format!("{} ({id})", harmless(&account.username));
-        sign_out(&plugin, config, id, &told).await?;
+        sign_out(&plugin, config, &account.home_account_id, &told(&account), page_leads_to).await?;
+    }
+    for other in others {
+        for account in &other.accounts {
+            sign_out(&other.plugin, config, &account.home_account_id, &told(account), None).await?;
+        }
     }
     Ok(())
+}
+
+/// Signs an account out of the one other application that it is signed in to.
+async fn sign_out_elsewhere(
+    config: &Config,
+    person: &PersonStore,
+    scope: Scope,
+    chosen: &str,
+) -> Result<(), CommandError> {
+    let others = others(config, person, scope).await;
+    let mut places = others.iter().filter(|other| other.accounts.iter().any(|account| is_meant(account, chosen)));
+    match (places.next(), places.next()) {
+        // The redirect URI of the configuration is not one of that application.
+        (Some(other), None) => {
+            let account = named(&other.accounts, chosen)?;
+            sign_out(&other.plugin, config, &account.home_account_id, &told(account), None).await
+        }
+        (Some(_), Some(_)) => Err(CommandError::Usage(format!(
+            "the account {chosen:?} is signed in to several applications: name one with --client-id and --tenant-id, \
+             as `entra-mcp accounts` lists them"
+        ))),
+        (None, _) => Err(CommandError::Usage(format!("the account {chosen:?} is not signed in"))),
+    }
+}
+
+/// How an account is named to the person.
+fn told(account: &Account) -> String {
+    format!("{} ({})", harmless(&account.username), account.home_account_id)
 }
 
 /// What follows for the other accounts once an account was signed out without the list.
@@ -52,9 +95,15 @@ fn is_damage(error: &CommandError) -> bool {
 }
 
 /// Signs one account out, which `told` names to the person.
-async fn sign_out(plugin: &Plugin, config: &Config, id: &str, told: &str) -> Result<(), CommandError> {
+async fn sign_out(
+    plugin: &Plugin,
+    config: &Config,
+    id: &str,
+    told: &str,
+    page_leads_to: Option<&str>,
+) -> Result<(), CommandError> {
     // The account has to be known for that.
-    let page = plugin.sign_out_url(id, config.post_logout_redirect_uri.as_deref()).await?;
+    let page = plugin.sign_out_url(id, page_leads_to).await?;
     plugin.sign_out(id).await?;
     console::result(&format!("Signed out {told}."));
     end_in_browser(config, &page).await;

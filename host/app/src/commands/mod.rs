@@ -14,7 +14,7 @@ use crate::composition::confidential_client::ConfidentialError;
 use crate::config::ConfigError;
 use crate::telemetry::{MetricsError, TelemetryError};
 
-mod account_list;
+pub mod account_list;
 pub mod accounts;
 pub mod client_secret;
 pub mod compile;
@@ -173,15 +173,20 @@ pub enum CommandError {
     #[cfg(feature = "demo")]
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
+    /// A signal has ended the command before it was done.
+    #[error("ended by a signal")]
+    Ended,
     /// The process cannot receive signals or start threads.
     #[error("the process cannot be set up: {0}")]
     Process(#[from] std::io::Error),
 }
 
 impl CommandError {
-    /// The exit code: 2 if the command line or the configuration has to be changed, else 1.
+    /// The exit code: 2 if the command line or the configuration has to be changed, 130 if a signal has ended the
+    /// command, as shells say of Ctrl-C, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Ended => 130,
             Self::Found { failures: 0, .. } => 1,
             Self::Found { .. } => 2,
             Self::Setup(error) if error.is_usage() => 2,
@@ -234,17 +239,6 @@ pub fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Resu
 /// Lists the accounts, with one kind of error.
 async fn accounts(plugin: &Plugin) -> Result<Vec<Account>, CommandError> {
     Ok(plugin.accounts().await?)
-}
-
-/// An account as the commands print it with `--json`.
-fn account_json(account: &Account) -> serde_json::Value {
-    serde_json::json!({
-        "homeAccountId": account.home_account_id,
-        "username": account.username,
-        "name": account.name,
-        "tenantId": account.tenant_id,
-        "objectId": account.object_id,
-    })
 }
 
 /// The requests to open files anew (SIGHUP), which programs send that rotate them. While this exists, the signal does

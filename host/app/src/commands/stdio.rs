@@ -11,8 +11,9 @@ use tokio::io::{BufReader, stdin, stdout};
 
 use super::{CommandError, EndRequest, notices};
 use crate::compiler;
+use crate::composition::applications::Application;
 use crate::composition::behind::Tools;
-use crate::composition::public_client;
+use crate::composition::public_client::PersonStore;
 use crate::config::Config;
 use crate::telemetry::Telemetry;
 
@@ -26,7 +27,11 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     let compiler = compiler::of_component(&config.host.code_cache);
     let tools = Tools::load(config, &Telemetry::default()).await?;
     tools.check_local(config)?;
-    let plugin = Arc::new(tools.provide(public_client::builder(config).await?).compiler(compiler).build()?);
+    let (person, application) = (PersonStore::open(config).await?, Application::of(&config.settings));
+    let builder = person.builder(config, &application)?;
+    let plugin = Arc::new(tools.provide(builder).compiler(compiler).build()?);
+    // A sign-in happens in a call, of which this program sees nothing.
+    person.note(&application).await;
     tools.connect(&plugin);
     notices::of_bare_tools(config);
     let (clock, random) = (Arc::new(SystemClock::new()), SystemRandomness::default());

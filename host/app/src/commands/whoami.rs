@@ -1,6 +1,8 @@
 //! `entra-mcp whoami`: the account that calls are made as.
 
-use super::{CommandError, account_json, account_list};
+use super::CommandError;
+use super::account_list::{self, Listed};
+use crate::composition::applications::Application;
 use crate::composition::public_client;
 use crate::config::Config;
 use crate::console;
@@ -11,6 +13,10 @@ pub async fn run(config: &Config, as_json: bool) -> Result<(), CommandError> {
     let plugin = public_client::builder(config).await?.build()?;
     let scopes = [config.settings.profile_scope()];
     let account = plugin.acquire_token_silent(&scopes, None).await?.account;
-    console::result(&if as_json { account_json(&account).to_string() } else { account_list::line(&account) });
+    console::result(&if as_json {
+        Listed { application: Application::of(&config.settings), account }.json().to_string()
+    } else {
+        account_list::line(&account)
+    });
     Ok(())
 }

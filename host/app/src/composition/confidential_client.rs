@@ -47,7 +47,7 @@ pub async fn new(
     credential.obtain(&client_credential::token_endpoint(&settings)).await?;
     let policy = OutboundPolicy::new([settings.authority.as_str(), settings.graph.as_str()]).map_err(Error::from)?;
     let ca_file = config.common.ca_file.as_deref();
-    let rate_limiter = opened.rate_limiter(config.rates.clone(), Arc::clone(&clock));
+    let rate_limiter = opened.rate_limiter(config.rates.clone(), config.rate_limits_in, Arc::clone(&clock));
     let rate_limiter = ObservedRateLimiter::over(rate_limiter, telemetry);
     let http = OutboundHttp::new(policy, ca_file)?.observed(telemetry.outgoing(&settings.graph));
     let metadata = PublicClientMetadata::new(config.client_metadata_allow.clone(), ca_file, Arc::clone(&clock))?;

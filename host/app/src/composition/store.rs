@@ -10,11 +10,11 @@ use entra_mcp_plugin::key_vault::VaultKeyFile;
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
     GivenDataKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore,
-    SystemKeyring,
+    StoreRateLimiter, SystemKeyring,
 };
 
 use super::key_vault::key_vault;
-use crate::config::{StoreConfig, StoreKeyPlace, StoreLocation};
+use crate::config::{RateLimitsIn, StoreConfig, StoreKeyPlace, StoreLocation};
 use crate::console;
 
 /// What is put around a store.
@@ -153,12 +153,18 @@ fn beside(file: KeyFile, new: NewKey) -> Arc<dyn KeySource> {
 }
 
 impl OpenedStore {
-    /// Counts where the records are, if other processes on the network may share them, so that all of them together admit no
-    /// more than one would. Else it counts in this process.
-    pub fn rate_limiter(&self, rates: HashMap<String, Rate>, clock: Arc<dyn Clock>) -> Arc<dyn RateLimiter> {
-        match &self.shared {
-            Some(store) => Arc::new(store.rate_limiter(rates)),
-            None => Arc::new(CountingRateLimiter::new(clock, rates)),
+    /// Counts where the records are, if other processes on the network may share them, or if that is asked for: so all
+    /// of them together admit no more than one would. Else it counts in this process.
+    pub fn rate_limiter(
+        &self,
+        rates: HashMap<String, Rate>,
+        counted_in: RateLimitsIn,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<dyn RateLimiter> {
+        match (&self.shared, counted_in) {
+            (Some(store), _) => Arc::new(store.rate_limiter(rates)),
+            (None, RateLimitsIn::Store) => Arc::new(StoreRateLimiter::new(Arc::clone(&self.records), clock, rates)),
+            (None, RateLimitsIn::Process) => Arc::new(CountingRateLimiter::new(clock, rates)),
         }
     }
 }

@@ -73,6 +73,16 @@ pub enum Isolation {
     PerRequest,
 }
 
+/// Where rate limits are counted if the store is a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateLimitsIn {
+    /// In each process.
+    Process,
+    /// In the store, for all processes on it.
+    Store,
+}
+
 /// What follows from the check at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,7 +95,7 @@ pub enum StartCheck {
     Off,
 }
 
-choices!(CredentialName, Isolation, TokenModeName, StartCheck);
+choices!(CredentialName, Isolation, RateLimitsIn, TokenModeName, StartCheck);
 
 settings! {
     /// What one source says about the remote server.
@@ -178,6 +188,9 @@ settings! {
         /// called-records, denied-records, refresh-records (of one caller), stranger-records (of all requests without a
         /// caller)
         rate_limit: Vec<String> = Vec::new(), value("OPERATION=COUNT/TIME"), otherwise(DEFAULT_RATES);
+        /// Where rate limits are counted if the store is a file: in each process, or in the store, so that several
+        /// processes on one file admit no more than one would, and each call writes to it. In Redis, it is the store
+        rate_limits_in: RateLimitsIn = RateLimitsIn::Process;
     }
     tables {
         /// Rules that say which callers may call which tool
@@ -243,6 +256,8 @@ pub struct ServeConfig {
     pub max_connections: usize,
     /// Bounds by operation, as the rate limiter names them.
     pub rates: HashMap<String, Rate>,
+    /// Where they are counted if the store is a file.
+    pub rate_limits_in: RateLimitsIn,
     /// Where audit records and metrics go.
     pub audit: AuditConfig,
     /// What is sent to a collector.
@@ -340,6 +355,7 @@ impl Sources {
             max_queue: values.max_queue,
             max_connections: values.max_connections,
             rates: rates(&values.rate_limit)?,
+            rate_limits_in: values.rate_limits_in,
             audit,
             otlp: OtlpConfig::from_environment(&self.environment)?,
             public_url,

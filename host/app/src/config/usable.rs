@@ -9,7 +9,7 @@ use super::{
 
 /// Settings that a layer below does not depend on: without one of them, and with its default in its place, all else is as it
 /// was meant. Every other one may decide where a credential is sent, or what a registration needs.
-const INDEPENDENT: [&str; 18] = [
+const INDEPENDENT: [&str; 19] = [
     "account",
     "audit-keep",
     "audit-keep-days",
@@ -24,6 +24,7 @@ const INDEPENDENT: [&str; 18] = [
     "post-logout-redirect-uri",
     "profile-cache-seconds",
     "rate-limit",
+    "rate-limits-in",
     "refresh-grace-seconds",
     "sign-in-timeout",
     "store-max-mib",

@@ -1,14 +1,14 @@
 //! Answers that may hand something out to the caller: the id of a task, the state of a request. The component sees the
 //! messages that do, and remembers whose that is, before the client has them. They pass as they are.
 //!
-//! Nothing here makes an answer fail because of its size. Of a message that is too long to be kept, the names are looked for
+//! Nothing here makes an answer fail because of its size. Of a message that does not come in one piece, the names are looked for
 //! while it passes (`names.rs`). An event that is too long passes without the component, and the caller cannot go on with what
 //! it hands out.
 
 use bytes::Bytes;
 use entra_mcp_boundary::events::{ListEvent, Splitter, StreamPart};
 use futures_util::stream::{self, StreamExt as _};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
 use super::Unfinished;
@@ -17,7 +17,7 @@ use super::names::NameSearch;
 use crate::behind::{AnswerBody, BehindError};
 use crate::process::printable;
 
-/// Bytes of the longest message that is looked at as a whole. What hands something out is short.
+/// Bytes of the longest event that is looked at. What hands something out is short.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Words without which a message hands out nothing. Other spellings are not looked for: a name that was not noted is of no
@@ -31,31 +31,43 @@ fn hands_out(text: &[u8]) -> bool {
 
 /// An answer that was looked at.
 pub(super) enum Noted {
-    /// All of it.
+    /// All of it, which came in one piece.
     Whole(Bytes),
-    /// It is too long, and looked at while it passes.
+    /// There is more of it, which is looked at while it passes.
     Passing(AnswerBody),
 }
 
 /// Shows an answer that is one message to the component.
-pub(super) async fn message(mut judge: MessageJudge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
-    let mut read = Vec::new();
+pub(super) async fn message(judge: MessageJudge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
+    let begin = first(&mut body).await?;
+    match begin {
+        None => Ok(Noted::Whole(Bytes::new())),
+        Some(all) if body.is_end_stream() => whole(&judge, all).await.map(Noted::Whole),
+        Some(begin) => Ok(Noted::Passing(passing(judge, begin, body))),
+    }
+}
+
+/// The first piece of an answer. `None`: it has none.
+pub(super) async fn first(body: &mut AnswerBody) -> Result<Option<Bytes>, BehindError> {
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        read.extend_from_slice(&data);
-        if read.len() > MAX_BYTES || !judge.has_room(read.len()) {
-            judge.has_room(0);
-            return Ok(Noted::Passing(passing(judge, read.into(), body)));
+        match frame?.into_data() {
+            Ok(data) if !data.is_empty() => return Ok(Some(data)),
+            Ok(_) | Err(_) => {}
         }
     }
-    if hands_out(&read) {
-        judge.judge(&String::from_utf8_lossy(&read)).await.map_err(Unfinished::Component)?;
+    Ok(None)
+}
+
+/// Shows the component a message that came in one piece.
+pub(super) async fn whole(judge: &MessageJudge, message: Bytes) -> Result<Bytes, Unfinished> {
+    if hands_out(&message) {
+        judge.judge(&String::from_utf8_lossy(&message)).await.map_err(Unfinished::Component)?;
     }
-    Ok(Noted::Whole(read.into()))
+    Ok(message)
 }
 
 /// Shows the component what a message hands out, each name before the piece passes that completes it.
-fn passing(judge: MessageJudge, begin: Bytes, body: AnswerBody) -> AnswerBody {
+pub(super) fn passing(judge: MessageJudge, begin: Bytes, body: AnswerBody) -> AnswerBody {
     let pieces = stream::iter([Ok(Frame::data(begin))]).chain(BodyStream::new(body));
     let frames =
         stream::try_unfold((judge, NameSearch::default(), pieces), |(judge, mut names, mut pieces)| async move {

@@ -20,6 +20,7 @@ mod answers;
 mod handed_out;
 mod judging;
 mod requests;
+mod streamed;
 
 /// A component that says what it is told, and remembers what it was asked.
 struct Keeper {
@@ -98,6 +99,7 @@ fn grant() -> Grant {
         drop_headers: Vec::new(),
         judge_answer: false,
         note_answer: false,
+        answer_may_stream: false,
         event_key: Vec::new(),
         report_answer: true,
     }

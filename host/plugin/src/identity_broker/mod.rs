@@ -3,11 +3,12 @@
 //! A broker holds the sign-ins of the person, and gives tokens to applications. The component judges its answers.
 
 use std::fmt;
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::task::JoinHandle;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use zeroize::Zeroizing;
 
@@ -45,7 +46,8 @@ pub trait IdentityBroker: Send + Sync + 'static {
     async fn accounts(&self, client_id: &str, correlation_id: &str) -> Result<Vec<BrokerAccount>, BrokerError>;
     /// Tokens of an account, without the person.
     async fn acquire_silently(&self, request: BrokerRequest) -> Result<BrokerTokens, BrokerError>;
-    /// Tokens that the person is asked for, in a window of the broker. Dropping the future gives the answer up.
+    /// Tokens that the person is asked for, in a window of the broker. Dropping the future closes the window and gives
+    /// the answer up. It is polled once when the request starts, and then whenever the component waits.
     async fn ask_person(&self, request: BrokerRequest) -> Result<BrokerTokens, BrokerError>;
 }
 
@@ -107,10 +109,15 @@ impl HasData for HasIdentityBroker {
     type Data<'a> = IdentityBrokerCtxView<'a>;
 }
 
+type Answer = Pin<Box<dyn Future<Output = Result<BrokerTokens, BrokerError>> + Send>>;
+
 /// A request in which the broker asks the person.
+///
+/// It holds the future itself, and no task: whatever drops it, as the end of a call does, has closed the window
+/// afterwards.
 pub struct InteractiveRequest {
     /// `None` once the answer was returned.
-    answer: Option<JoinHandle<Result<BrokerTokens, BrokerError>>>,
+    answer: Option<Answer>,
 }
 
 impl fmt::Debug for InteractiveRequest {
@@ -120,6 +127,20 @@ impl fmt::Debug for InteractiveRequest {
 }
 
 impl InteractiveRequest {
+    /// Asks the broker.
+    async fn start(broker: Arc<dyn IdentityBroker>, request: BrokerRequest) -> Self {
+        let mut answer: Answer = Box::pin(async move { broker.ask_person(request).await });
+        let answered = tokio::select! {
+            biased;
+            answered = answer.as_mut() => Some(answered),
+            () = ready(()) => None,
+        };
+        if let Some(answered) = answered {
+            answer = Box::pin(ready(answered));
+        }
+        Self { answer: Some(answer) }
+    }
+
     async fn wait(&mut self, timeout: Duration, clock: &dyn Clock) -> wit::BrokerAnswer {
         let Some(answer) = &mut self.answer else {
             return wit::BrokerAnswer::Failed(BrokerError::Unavailable("the answer was already returned".to_owned()));
@@ -127,22 +148,13 @@ impl InteractiveRequest {
         let deadline = clock.monotonic().saturating_add(timeout);
         let answered = tokio::select! {
             biased;
-            answered = answer => answered,
+            answered = answer.as_mut() => answered,
             () = clock.sleep_until(deadline) => return wit::BrokerAnswer::Pending,
         };
         self.answer = None;
         match answered {
-            Ok(Ok(tokens)) => wit::BrokerAnswer::Received(tokens.into()),
-            Ok(Err(error)) => wit::BrokerAnswer::Failed(error),
-            Err(error) => wit::BrokerAnswer::Failed(BrokerError::Unavailable(error.to_string())),
-        }
-    }
-}
-
-impl Drop for InteractiveRequest {
-    fn drop(&mut self) {
-        if let Some(answer) = &self.answer {
-            answer.abort();
+            Ok(tokens) => wit::BrokerAnswer::Received(tokens.into()),
+            Err(error) => wit::BrokerAnswer::Failed(error),
         }
     }
 }
@@ -177,9 +189,8 @@ impl wit::Host for IdentityBrokerCtxView<'_> {
 
 impl wit::HostInteractiveRequest for IdentityBrokerCtxView<'_> {
     async fn start(&mut self, request: BrokerRequest) -> wasmtime::Result<Resource<InteractiveRequest>> {
-        let broker = Arc::clone(&self.ctx.broker);
-        let answer = Some(tokio::spawn(async move { broker.ask_person(request).await }));
-        Ok(self.table.push(InteractiveRequest { answer })?)
+        let request = InteractiveRequest::start(Arc::clone(&self.ctx.broker), request).await;
+        Ok(self.table.push(request)?)
     }
 
     async fn wait(
@@ -199,11 +210,32 @@ impl wit::HostInteractiveRequest for IdentityBrokerCtxView<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::clock::ManualClock;
 
-    /// A broker whose person never answers.
-    struct Silent;
+    /// A broker whose person never answers. It notes when its window opens and closes.
+    #[derive(Clone, Default)]
+    struct Silent(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Silent {
+        fn note(&self, what: &'static str) {
+            self.0.lock().unwrap().push(what);
+        }
+
+        fn noted(&self) -> Vec<&'static str> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    struct Window(Silent);
+
+    impl Drop for Window {
+        fn drop(&mut self) {
+            self.0.note("closed");
+        }
+    }
 
     #[async_trait]
     impl IdentityBroker for Silent {
@@ -216,6 +248,8 @@ mod tests {
         }
 
         async fn ask_person(&self, _: BrokerRequest) -> Result<BrokerTokens, BrokerError> {
+            self.note("opened");
+            let _window = Window(self.clone());
             std::future::pending().await
         }
     }
@@ -223,17 +257,24 @@ mod tests {
     #[tokio::test]
     async fn a_person_who_does_not_answer_is_waited_for_only_so_long() {
         let clock = ManualClock::new(0);
-        let mut request =
-            InteractiveRequest { answer: Some(tokio::spawn(async { Silent.ask_person(request()).await })) };
+        let mut request = InteractiveRequest::start(Arc::new(Silent::default()), request()).await;
         let answer = request.wait(Duration::ZERO, &clock).await;
         assert!(matches!(answer, wit::BrokerAnswer::Pending), "{answer:?}");
     }
 
     #[tokio::test]
+    async fn the_window_opens_with_the_request_and_is_closed_as_soon_as_the_request_is_dropped() {
+        let broker = Silent::default();
+        let started = InteractiveRequest::start(Arc::new(broker.clone()), request()).await;
+        assert_eq!(broker.noted(), ["opened"]);
+        drop(started);
+        assert_eq!(broker.noted(), ["opened", "closed"]);
+    }
+
+    #[tokio::test]
     async fn an_answer_is_returned_once() {
         let clock = ManualClock::new(0);
-        let answer = tokio::spawn(async { NoIdentityBroker.ask_person(request()).await });
-        let mut request = InteractiveRequest { answer: Some(answer) };
+        let mut request = InteractiveRequest::start(Arc::new(NoIdentityBroker), request()).await;
         let answer = request.wait(Duration::from_secs(1), &clock).await;
         assert!(matches!(answer, wit::BrokerAnswer::Failed(BrokerError::Absent(_))), "{answer:?}");
         let answer = request.wait(Duration::from_secs(1), &clock).await;

@@ -18,6 +18,8 @@ use crate::bindings::secret_store as wit;
 mod cipher;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 mod data_key;
+#[cfg(feature = "sqlite")]
+mod limiter;
 mod memory;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 mod read_only;
@@ -35,6 +37,8 @@ pub use data_key::{
 };
 #[cfg(all(feature = "credentials", any(feature = "redis", feature = "sqlite")))]
 pub(crate) use data_key::{OF_URLS, lock_beside};
+#[cfg(feature = "sqlite")]
+pub use limiter::StoreRateLimiter;
 pub use memory::MemoryStore;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub use read_only::ReadOnly;

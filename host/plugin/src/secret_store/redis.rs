@@ -10,9 +10,13 @@
 //! swap is lost, the script is run again, and recognises the value that it has written.
 //!
 //! What this does not protect against: a server that forgets. A replica that takes over may lack the last writes of the
-//! server before it, and a server without `appendfsync always` those of its last second.
+//! server before it, and a server without `appendfsync always` those of its last second. With `wait-replicas` in the
+//! address, what was taken or swapped is answered only once replicas have it.
+//!
+//! In a cluster, each record is at one node, and every command is about one record, or about the counts of one client, which
+//! are at one node too. The time is that of the node which has the fingerprint of the key, for all processes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +33,9 @@ use super::{SecretBytes, SecretStore, StoreError, same};
 use crate::clock::Clock;
 use crate::rate_limiter::Rate;
 
+mod cluster;
 mod examine;
+mod information;
 mod limiter;
 mod link;
 mod script;
@@ -39,7 +45,7 @@ mod url;
 pub use self::limiter::RedisRateLimiter;
 pub use self::url::RedisUrl;
 
-use self::link::{Link, Repeat};
+use self::link::{ANSWER_WITHIN, Link, Repeat};
 use self::script::Script;
 use self::server_clock::ServerClock;
 
@@ -52,8 +58,18 @@ const FINGERPRINT: &str = "host/key-fingerprint";
 /// Bytes of that hash which are noted: enough to notice another key.
 const FINGERPRINT_BYTES: usize = 8;
 
+/// How long the server waits for its replicas, in milliseconds. They answer at once; meanwhile the connection, which
+/// all calls share, carries out nothing else. It has to be less than an attempt may last.
+const REPLICATED_WITHIN_MS: u32 = 500;
+
 /// Bytes of the time of expiry before a sealed value.
 const EXPIRY_BYTES: usize = 8;
+
+/// How long an operation waits for the time of a cluster: the node that tells it may be away where that of the record is not.
+const TIME_WITHIN: Duration = Duration::from_millis(900);
+
+/// The time of the node of a cluster that has this key. Without a key, each process would ask another node.
+static TIME: Script = Script::new("return redis.call('TIME')");
 
 /// Replaces a record that is still what was read. The arguments: what was read, the new value, and its life in
 /// milliseconds or nothing.
@@ -130,9 +146,23 @@ pub enum RedisError {
     /// There is no key, for another reason.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// Only a single server can be examined.
-    #[error("records in a cluster cannot be examined")]
-    Cluster,
+    /// Records of a cluster were not all seen.
+    #[error(
+        "not every record of the secret store {place} was seen, because {reason}. Nothing was changed. Run this again when \
+         the cluster is at rest: `redis-cli --cluster check` says whether it is"
+    )]
+    Unsettled {
+        /// The servers.
+        place: String,
+        /// What has happened to the cluster.
+        reason: &'static str,
+    },
+}
+
+impl From<StoreError> for RedisError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error)
+    }
 }
 
 /// The store.
@@ -148,6 +178,7 @@ struct OpenRedis {
     clock: Arc<dyn Clock>,
     time: ServerClock,
     source: Arc<dyn KeySource>,
+    wait_replicas: u8,
 }
 
 /// A record as it is stored: the time of expiry, then the sealed value.
@@ -206,7 +237,8 @@ impl OpenRedis {
         let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
         let time = ServerClock::new(Arc::clone(&clock));
-        Ok(Self { link, cipher: Arc::new(cipher), prefix: options.prefix.clone(), clock, time, source })
+        let (prefix, wait_replicas) = (options.prefix.clone(), options.url.wait_replicas);
+        Ok(Self { link, cipher: Arc::new(cipher), prefix, clock, time, source, wait_replicas })
     }
 
     /// Refuses a server that is too old, and warns if it may throw records away. A server that does not tell is believed.
@@ -214,6 +246,16 @@ impl OpenRedis {
         let link = &self.link;
         let ping = link.within(async { link.ask::<String>(&redis::cmd("PING"), Repeat::Harmless).await });
         ping.await.map_err(RedisError::Unavailable)?;
+        if self.wait_replicas > 0 {
+            // A user that may not wait is noticed now, and not when the first code is used.
+            let mut command = redis::cmd("WAIT");
+            command.arg(0).arg(1);
+            let replicas = link.within(async { link.ask::<u64>(&command, Repeat::Harmless).await });
+            let (replicas, wanted) = (replicas.await.map_err(RedisError::Unavailable)?, self.wait_replicas);
+            if replicas < u64::from(wanted) {
+                tracing::warn!(store = link.place(), replicas, wanted, "fewer replicas are there than are waited for");
+            }
+        }
         let read: Result<(), StoreError> = link
             .within(async {
                 self.read_time().await;
@@ -226,31 +268,30 @@ impl OpenRedis {
                 "the server does not tell its time, so records expire by the clock of each machine: allow the command TIME"
             );
         }
-        if link.is_cluster() {
-            return Ok(());
+        let told: Result<BTreeMap<String, String>, StoreError> = link
+            .within(async {
+                let info = redis::cmd("INFO");
+                if link.is_cluster() {
+                    // Each master is asked, and its answer is under its address.
+                    return link.ask::<BTreeMap<String, String>>(&info, Repeat::Harmless).await;
+                }
+                let told = link.ask::<String>(&info, Repeat::Harmless).await?;
+                Ok(BTreeMap::from([(link.place().to_owned(), told)]))
+            })
+            .await;
+        match told {
+            Ok(told) => told.iter().try_for_each(|(place, told)| information::check(place, told)),
+            Err(_) => {
+                tracing::debug!(store = link.place(), "the server does not tell its version");
+                Ok(())
+            }
         }
-        let told = link.within(async { link.ask::<String>(&redis::cmd("INFO"), Repeat::Harmless).await });
-        let Ok(told) = told.await else {
-            tracing::debug!(store = link.place(), "the server does not tell its version");
-            return Ok(());
-        };
-        let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let version = field("redis_version").unwrap_or_default();
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_some_and(|major| major < OLDEST) {
-            return Err(RedisError::TooOld { place: link.place().to_owned(), found: version.to_owned() });
-        }
-        let policy = field("maxmemory_policy").unwrap_or("noeviction");
-        if let Some(advice) = field("maxmemory").and_then(|bytes| advice_about_memory(bytes, policy)) {
-            tracing::warn!(store = link.place(), policy, "{advice}");
-        }
-        Ok(())
     }
 
     /// Refuses the key of another store. `note`: a store without records gets this one.
     async fn check_key(&self, note: bool) -> Result<(), RedisError> {
         let link = &self.link;
-        let key = format!("{}key", self.prefix);
+        let key = self.fingerprint_key();
         let hash = self.cipher.hidden_name(FINGERPRINT);
         let mine = URL_SAFE_NO_PAD.encode(hash.get(..FINGERPRINT_BYTES).unwrap_or_default());
         let noted = link.within(async {
@@ -267,6 +308,11 @@ impl OpenRedis {
         }
     }
 
+    /// Where the hash of [`FINGERPRINT`] is.
+    fn fingerprint_key(&self) -> String {
+        format!("{}key", self.prefix)
+    }
+
     fn key(&self, name: &HiddenName) -> String {
         format!("{}r:{}", self.prefix, encoded(name))
     }
@@ -279,8 +325,7 @@ impl OpenRedis {
     /// Asks the server for its time, if that is due. Without an answer, it is counted on as before.
     async fn read_time(&self) {
         let Some(asked_at) = self.time.question(self.link.connections()) else { return };
-        let answer: Result<(u64, u64), StoreError> = self.link.ask(&redis::cmd("TIME"), Repeat::Harmless).await;
-        let (seconds, micros) = match answer {
+        let (seconds, micros) = match self.told_time().await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, store = self.link.place(), "the server does not tell its time");
@@ -296,6 +341,20 @@ impl OpenRedis {
                 ahead.unsigned_abs()
             );
         }
+    }
+
+    async fn told_time(&self) -> Result<(u64, u64), StoreError> {
+        if !self.link.is_cluster() {
+            return self.link.ask(&redis::cmd("TIME"), Repeat::Harmless).await;
+        }
+        let key = self.fingerprint_key();
+        let told = TIME.run(&self.link, Repeat::Harmless, |command| {
+            command.arg(1).arg(&key);
+        });
+        // There is nothing to count on from before the first answer.
+        let bound = if self.time.is_read() { TIME_WITHIN } else { ANSWER_WITHIN };
+        let late = |_| StoreError::Unavailable(format!("{} has not told its time in time", self.link.place()));
+        tokio::time::timeout(bound, told).await.map_err(late)?
     }
 
     /// What a record says. `None`: it has expired. A key that is not known here is looked for.
@@ -339,6 +398,26 @@ impl OpenRedis {
         self.link.ask(redis::cmd("GET").arg(key), Repeat::Harmless).await
     }
 
+    /// Waits until replicas have a write, if the address wants that. `connections`: how many were made until then,
+    /// before the write. The server waits for the writes of one connection, so of one that was made since, it cannot
+    /// say.
+    async fn replicated(&self, connections: u64) -> Result<(), StoreError> {
+        if self.wait_replicas == 0 {
+            return Ok(());
+        }
+        let mut command = redis::cmd("WAIT");
+        command.arg(self.wait_replicas).arg(REPLICATED_WITHIN_MS);
+        let replicas: u64 = self.link.ask(&command, Repeat::Never).await?;
+        if replicas >= u64::from(self.wait_replicas) && self.link.connections() == connections {
+            return Ok(());
+        }
+        let wanted = self.wait_replicas;
+        Err(StoreError::Unavailable(format!(
+            "{}: it is not known that {wanted} replicas have what was written",
+            self.link.place()
+        )))
+    }
+
     async fn taken(&self, key: &str) -> Result<Option<SecretBytes>, RecordError> {
         self.read_time().await;
         let name = self.cipher.hidden_name(key);
@@ -348,12 +427,16 @@ impl OpenRedis {
             let Some(stored) = self.read(place.as_bytes()).await? else { return Ok(None) };
             // What has expired is the server's to delete, and what cannot be opened is not this process's.
             let Some(value) = self.open_now(key, &name, &stored)? else { return Ok(None) };
+            let connections = self.link.connections();
             let deleted: u32 = TAKE
                 .run(&self.link, Repeat::Never, |command| {
                     command.arg(1).arg(&place).arg(&stored);
                 })
                 .await?;
             if deleted == 1 {
+                // Without that, the record is lost like one whose answer was: a replica that lacks this write has it
+                // again.
+                self.replicated(connections).await?;
                 return Ok(Some(value));
             }
         }
@@ -369,11 +452,13 @@ impl OpenRedis {
         let name = self.cipher.hidden_name(key);
         self.read_time().await;
         let (place, (stored, life)) = (self.key(&name), self.seal(&name, value, ttl)?);
+        let mut connections = 0;
         // Each round that ends without an answer is one in which another process has written.
         loop {
             let before = self.read(place.as_bytes()).await?;
             // The answer to the command that wrote this was lost.
             if before.as_ref() == Some(&stored) {
+                self.replicated(connections).await?;
                 return Ok(true);
             }
             let present = match &before {
@@ -388,6 +473,7 @@ impl OpenRedis {
             if !matches {
                 return Ok(false);
             }
+            connections = self.link.connections();
             let written = match &before {
                 Some(before) => {
                     SWAP.run::<u32>(&self.link, Repeat::Harmless, |command| {
@@ -404,6 +490,7 @@ impl OpenRedis {
                 }
             };
             if written {
+                self.replicated(connections).await?;
                 return Ok(true);
             }
         }
@@ -485,21 +572,6 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// What to change about the memory of a server, if anything.
-fn advice_about_memory(maxmemory: &str, policy: &str) -> Option<&'static str> {
-    match (maxmemory, policy) {
-        ("0", _) => Some(
-            "nothing bounds what the server keeps, so callers who have not signed in can fill its machine: set maxmemory, and \
-             maxmemory-policy to noeviction",
-        ),
-        (_, "noeviction") => None,
-        _ => Some(
-            "the server removes records when its memory is full, so people may have to sign in again: set maxmemory-policy to \
-             noeviction",
-        ),
-    }
-}
-
 fn set(key: &str, stored: &[u8], life: Option<u64>) -> Cmd {
     let mut command = redis::cmd("SET");
     command.arg(key).arg(stored);
@@ -529,24 +601,4 @@ fn roots(options: &RedisOptions) -> Result<Option<Vec<u8>>, String> {
         pem.extend(more);
     }
     Ok(Some(pem).filter(|pem| !pem.is_empty()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_without_a_bound_and_one_that_removes_records_are_told() {
-        for (maxmemory, policy, begin) in [
-            ("0", "noeviction", Some("nothing bounds")),
-            ("0", "allkeys-lru", Some("nothing bounds")),
-            ("268435456", "allkeys-lru", Some("the server removes records")),
-            ("268435456", "volatile-ttl", Some("the server removes records")),
-            ("268435456", "noeviction", None),
-        ] {
-            let advice = advice_about_memory(maxmemory, policy);
-            assert_eq!(advice.is_some(), begin.is_some(), "{maxmemory} {policy}");
-            assert!(advice.unwrap_or_default().starts_with(begin.unwrap_or_default()), "{maxmemory} {policy}");
-        }
-    }
 }

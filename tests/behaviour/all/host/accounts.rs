@@ -92,3 +92,50 @@ async fn tenant_is_another_name_of_the_flag_tenant_id_and_each_tenant_has_a_list
     assert!(run(&home, &["accounts", "--tenant-id", TENANT]).await.1.contains(FIRST));
     assert_eq!(home.emulator().control().request_count(Endpoint::Token), 1, "one sign-in");
 }
+
+#[tokio::test]
+async fn accounts_of_all_tenants_of_the_store_are_listed_and_signed_out_unless_one_is_named() {
+    let home = Home::new().await;
+    let (domain, client) = ("contoso.example", home.emulator().endpoints().public_client_id.clone());
+    let authority = |tenant: &str| format!("{}/{tenant}", home.emulator().endpoints().authority);
+    let login = async |arguments: &[&str]| assert!(home.run_with_person(arguments).await.status.success());
+    let listed = async |more: &[&str]| -> Vec<(String, String, String)> {
+        let accounts = run(&home, &[&["accounts", "--json"][..], more].concat()).await.1;
+        let accounts: Vec<Value> = serde_json::from_str(&accounts).unwrap();
+        let text = |account: &Value, name: &str| account[name].as_str().unwrap().to_owned();
+        let of =
+            |account: &Value| (text(account, "homeAccountId"), text(account, "clientId"), text(account, "authority"));
+        accounts.iter().map(of).collect()
+    };
+    let first = (FIRST.to_owned(), client.clone(), authority(TENANT));
+    let second = (FIRST.to_owned(), client.clone(), authority(domain));
+
+    login(&["login"]).await;
+    assert_eq!(
+        run(&home, &["accounts"]).await.1.lines().next().unwrap(),
+        format!("{:21}  {:36}  ID", "USER NAME", "TENANT")
+    );
+    login(&["login", "--tenant", domain]).await;
+    assert_eq!(listed(&[]).await, [first.clone(), second.clone()]);
+    assert_eq!(listed(&["--tenant", domain]).await, [second.clone()]);
+    assert_eq!(listed(&["--tenant", TENANT]).await, [first.clone()]);
+    let table = run(&home, &["accounts"]).await.1;
+    let row = |tenant: &str| format!("{ALICE}  {TENANT}  {FIRST}  {client}  {}", authority(tenant));
+    let rows: Vec<_> = table.lines().skip(1).map(str::to_owned).collect();
+    assert_eq!(rows, [row(TENANT), row(domain)], "{table}");
+
+    // The configured one comes first, and the account is signed out of one application at a time.
+    for left in [vec![second], vec![]] {
+        let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+        assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({FIRST}).\n")), "{log}");
+        assert_eq!(listed(&[]).await, left);
+    }
+    let (code, output, _) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+
+    login(&["login"]).await;
+    login(&["login", "--tenant", domain]).await;
+    let (code, output, log) = run(&home, &["logout", "--all"]).await;
+    assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({FIRST}).\n").repeat(2)), "{log}");
+    assert!(listed(&[]).await.is_empty());
+}

@@ -159,12 +159,35 @@ impl Running {
         shown
     }
 
-    /// Makes it fail as a fault in its own code would, and waits for its end.
-    async fn abort(mut self) {
+    /// Makes it fail as a fault in its own code would, and waits for its end. The system writes no core file of it,
+    /// wherever it writes core files, and hands none to a program.
+    async fn abort(mut self, secrets: &[String]) {
+        let before = core_files();
         send_signal("ABRT", self.child.id().unwrap());
         let ended = soon(self.child.wait()).await.expect("it ends").unwrap();
         assert_eq!((ended.signal(), ended.core_dumped()), (Some(6), false), "{ended}");
+        // Those of other processes may be among them.
+        let after = core_files();
+        let new = after.difference(&before).filter_map(|path| Some((path.clone(), std::fs::read(path).ok()?)));
+        let leaks = found(&new.collect::<Vec<_>>(), secrets);
+        assert!(leaks.is_empty(), "{leaks:?}");
     }
+}
+
+/// The core files in the folder that `kernel.core_pattern` names, if it names one (core(5)). Without a folder, they are
+/// in the working directory, which is the home.
+fn core_files() -> BTreeSet<PathBuf> {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let pattern = Path::new(pattern.trim_end());
+    let name = pattern.file_name().and_then(|name| name.to_str());
+    let folder = pattern.parent().filter(|folder| folder.is_absolute());
+    let (Some(folder), Some(name)) = (folder, name) else { return BTreeSet::new() };
+    let begin = name.split('%').next().unwrap_or_default();
+    let Ok(entries) = std::fs::read_dir(folder) else { return BTreeSet::new() };
+    let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let is_core =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(begin));
+    paths.filter(is_core).collect()
 }
 
 /// All files below a folder.
@@ -317,7 +340,7 @@ async fn the_server_on_standard_streams_shows_no_token_anywhere() {
     assert!(server.descendants.have("headless-browser"), "the browser was looked at");
     // A code, and tokens of a sign-in and of a refresh.
     assert_nothing_leaks(&home, &server, &control.issued(), 6);
-    server.abort().await;
+    server.abort(&control.issued()).await;
     no_core_file(&home);
 }
 
@@ -354,7 +377,7 @@ async fn the_remote_server_shows_no_token_and_no_secret_anywhere() {
     // A code and three tokens of the sign-in, a code and a token of the other one, a token of the exchange, the session's own
     // two, the application's secret, and what was refused.
     assert_nothing_leaks(&home, &server, &secrets, 11);
-    server.abort().await;
+    server.abort(&secrets).await;
     no_core_file(&home);
 }
 
@@ -372,7 +395,7 @@ async fn a_sign_in_by_device_code_shows_no_code_and_no_token_anywhere() {
     assert_eq!(control.request_count(Endpoint::DeviceCode), 1);
     // The device code, and three tokens. The code that the person enters is for all to see.
     assert_nothing_leaks(&home, &server, &control.issued(), 4);
-    server.abort().await;
+    server.abort(&control.issued()).await;
     no_core_file(&home);
 }
 

@@ -306,6 +306,54 @@ async fn a_huge_list_is_an_error_and_an_endless_one_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_result_of_any_length_passes_and_a_list_behind_it_does_not() {
+    let mut lab = Lab::new(RULES).await;
+    let params = json!({ "name": FREE, "arguments": {} });
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let text = "x".repeat(8 * 1024 * 1024);
+    let content = format!(r#""content":[{{"type":"text","text":"{text}"}}]"#);
+    let message = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{content}}}}}"#);
+    lab.answers_bytes(json_answer("", &message));
+    let got = Lab::got(lab.request(&lab.bob, &call)).await;
+    assert_eq!(got.status, 200, "{}", lab.site.server.log());
+    assert!(got.text == message, "{} of {} bytes", got.text.len(), message.len());
+
+    let tools = r#"[{"name":"delete_record"}]"#;
+    for end in [
+        format!(r#","tools":{tools}}}}}"#),
+        format!(r#","t\u006f\u006fls":{tools}}}}}"#),
+        format!(r#","TOOLS":{tools}}}}}"#),
+        format!(r#"}},"result":{{"tools":{tools}}}}}"#),
+        format!(r#"}},"Result":{{"tools":{tools}}}}}"#),
+        // Another request of the client waits for its answer.
+        format!(r#"}}}},{{"jsonrpc":"2.0","id":2,"result":{{"tools":{tools}}}}}]"#),
+        format!(r#"}}}} {{"jsonrpc":"2.0","id":2,"result":{{"tools":{tools}}}}}"#),
+        // What some readers take for JSON.
+        format!(r#",'tools':{tools}}}}}"#),
+        format!(r#"/* " */,"tools":{tools}/* " */}}}}"#),
+    ] {
+        let begin = if end.ends_with(']') { "[" } else { "" };
+        let message = format!(r#"{begin}{{"jsonrpc":"2.0","id":1,"result":{{{content}{end}"#);
+        lab.answers_bytes(json_answer("", &message));
+        let got = Lab::got(lab.request(&lab.bob, &call)).await;
+        assert!(!got.text.contains(RULED), "{end}");
+        assert!(serde_json::from_str::<Value>(&got.text).is_err(), "it broke off: {end}");
+    }
+
+    // What never ends is of no harm to others: it ends with its client.
+    let begin = format!("{}\r\n{{", head("200 OK", "application/json", "")).into_bytes();
+    lab.answers(move |_| Answer::Endless(begin.clone(), vec![b' '; 64 * 1024]));
+    let mut answer = lab.request(&lab.bob, &call).send().await.unwrap();
+    let mut read = 0;
+    while read < 8 * 1024 * 1024 {
+        read += soon(answer.chunk()).await.expect("it goes on").unwrap().expect("it does not end").len();
+    }
+    drop(answer);
+    lab.gave_up().await;
+    lab.serves().await;
+}
+
+#[tokio::test]
 async fn every_event_of_an_endless_stream_is_judged_and_the_stream_ends_with_its_client() {
     let mut lab = Lab::new(RULES).await;
     let begin = format!("{}\r\n", head("200 OK", "text/event-stream", "")).into_bytes();

@@ -24,4 +24,6 @@ pub(crate) mod stdio;
 mod strangers;
 mod telemetry;
 mod telemetry_behind;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod two_processes;

@@ -45,11 +45,11 @@ impl Server {
         self.input.write_all(line).await.unwrap();
     }
 
-    async fn send(&mut self, message: Value) {
+    pub(crate) async fn send(&mut self, message: Value) {
         self.write(format!("{message}\n").as_bytes()).await;
     }
 
-    async fn receive(&mut self) -> Value {
+    pub(crate) async fn receive(&mut self) -> Value {
         let line = soon(self.output.next_line()).await.expect("the server answers");
         serde_json::from_str(&line.unwrap().expect("the server goes on")).unwrap()
     }
@@ -104,14 +104,14 @@ fn request(id: u32, method: &str, params: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
 }
 
-fn initialize() -> Value {
+pub(crate) fn initialize() -> Value {
     let client = json!({ "name": "test", "version": "1" });
     let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client });
     request(0, "initialize", params)
 }
 
 /// A call that waits for a sign-in, which happens only where a person is at the browser.
-fn sign_in(id: u32) -> Value {
+pub(crate) fn sign_in(id: u32) -> Value {
     request(id, "tools/call", json!({ "name": "GetUserDetailsFromGraph", "arguments": {} }))
 }
 
@@ -191,17 +191,17 @@ async fn sign_ins_that_wait_hold_up_no_request_however_many_they_are() {
 
 /// What ends a server.
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(crate) enum End {
     /// Its client closes the input.
     Input,
     /// The operating system, or the client, asks it to end. Its input stays open.
     Signal(&'static str),
 }
 
-const ENDS: [End; 3] = [End::Input, End::Signal("TERM"), End::Signal("INT")];
+pub(crate) const ENDS: [End; 3] = [End::Input, End::Signal("TERM"), End::Signal("INT")];
 
 impl Server {
-    async fn end_by(self, end: End) -> (Option<i32>, Vec<Value>, String) {
+    pub(crate) async fn end_by(self, end: End) -> (Option<i32>, Vec<Value>, String) {
         let End::Signal(signal) = end else { return self.end().await };
         send_signal(signal, self.child.id().unwrap());
         let Self { child, input: _open, output: _unread, log } = self;

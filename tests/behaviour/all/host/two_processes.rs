@@ -13,6 +13,22 @@ use crate::support::remote::{ALICE, BOB, PUBLIC_URL, REDIRECT, Tokens, call_requ
 const AN_HOUR: i64 = 3_600;
 
 #[tokio::test]
+async fn with_rate_limits_in_the_store_two_processes_admit_together_what_one_would() {
+    for (counted_in, expected) in [("process", 405), ("store", 429)] {
+        let arguments = ["--rate-limit", "token=3/1h", "--rate-limits-in", counted_in];
+        let fleet = Replicas::start(2, AN_HOUR, "warn", &arguments).await;
+        let ask = async |process: usize| {
+            let request = Request::get("/token").body(Vec::new()).unwrap();
+            fleet.send_to(process, request).await.status
+        };
+        for process in [0, 1, 0] {
+            assert_eq!(ask(process).await, 405, "{counted_in}");
+        }
+        assert_eq!(ask(1).await, expected, "{counted_in}");
+    }
+}
+
+#[tokio::test]
 async fn every_step_of_a_session_is_done_by_the_other_process_and_no_log_tells_a_secret() {
     // At this level the libraries say all they can say.
     let fleet = Replicas::start(2, AN_HOUR, "trace,h2=info,wasmtime=info,cranelift=off,mio=off", &[]).await;

@@ -8,10 +8,13 @@ use entra_mcp_emulator::user_agent::{HeadlessBrowser, Person};
 use serde_json::{Value, json};
 
 use crate::host::commands::Home;
+use crate::host::stdio::{ENDS, Server, initialize, sign_in};
 use crate::support::identity_broker::{Reply, Session};
 use crate::support::lab::{
     Authorize, CONTOSO, CURIOUS, FABRIKAM, GRAPH_SCOPE, LOCAL, PASSWORD, REDIRECT, TASKS, VERIFIER, app, claims,
 };
+use crate::support::patience::until;
+use crate::support::process::send_signal;
 
 const ALICE: &str = "alice@contoso.example";
 const ALICE_ID: &str = "11111111-0000-4000-a000-000000000001";
@@ -192,6 +195,7 @@ async fn an_answer_for_another_account_tenant_application_or_resource_signs_nobo
 async fn without_a_broker_the_browser_is_used_unless_the_broker_is_required() {
     let home = Home::new().await;
     let session = Session::without_broker().await;
+    assert_eq!(session.services(), ["org.freedesktop.DBus"], "and none of the machine");
     let in_session = run(&home, &session, &["login", "--broker", "require"]).await;
     let without_session = home.program(&["login", "--broker", "require"]).output().await.unwrap();
     for output in [in_session, without_session] {
@@ -219,4 +223,72 @@ async fn a_broker_that_does_not_answer_is_given_up() {
     assert!(log.contains("the identity broker does not answer"), "{log}");
     let (code, output, log) = said(&optional.unwrap());
     assert!(code == Some(0) && output.contains(ALICE), "{output} {log}");
+}
+
+/// A broker whose person does not answer.
+async fn broker_that_waits() -> Session {
+    Session::with_broker(|method, _| match method {
+        "getAccounts" => Reply::Answer(json!({ "accounts": [alice()] })),
+        "acquireTokenSilently" => Reply::Answer(refusal(2)),
+        _ => Reply::Nothing,
+    })
+    .await
+}
+
+/// A server whose call has made the broker open its window.
+async fn server_with_open_window(home: &Home, session: &Session) -> Server {
+    let mut program = home.program(&["stdio", "--broker", "require"]);
+    program.env("DBUS_SESSION_BUS_ADDRESS", session.address());
+    let mut server = Server::spawn(program);
+    server.send(initialize()).await;
+    assert_eq!(server.receive().await["id"], 0);
+    server.send(sign_in(1)).await;
+    until(|| session.open_windows() == 1).await.expect("the broker opens a window");
+    server
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "dbus-run-session"), ignore = "needs dbus: use tests/run")]
+async fn a_call_that_is_cancelled_closes_the_window_of_the_broker() {
+    let (home, session) = (Home::new().await, broker_that_waits().await);
+    let mut server = server_with_open_window(&home, &session).await;
+    server.send(json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } })).await;
+    until(|| session.open_windows() == 0).await.expect("the window is closed");
+    let (code, rest, log) = server.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]), "{log}");
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "dbus-run-session"), ignore = "needs dbus: use tests/run")]
+async fn the_end_of_the_server_closes_the_window_of_the_broker() {
+    for end in ENDS {
+        let (home, session) = (Home::new().await, broker_that_waits().await);
+        let server = server_with_open_window(&home, &session).await;
+        let (code, _, log) = server.end_by(end).await;
+        assert_eq!(code, Some(0), "{end:?}: {log}");
+        until(|| session.open_windows() == 0).await.expect("the window is closed");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "dbus-run-session"), ignore = "needs dbus: use tests/run")]
+async fn a_login_that_is_out_of_time_or_ended_by_a_signal_closes_the_window_of_the_broker() {
+    let (home, session) = (Home::new().await, broker_that_waits().await);
+    let late = run(&home, &session, &["login", "--broker", "require", "--sign-in-timeout", "1"]).await;
+    let (code, output, log) = said(&late);
+    assert_eq!((code, output.as_str()), (Some(1), ""), "{log}");
+    until(|| session.open_windows() == 0).await.expect("the window is closed");
+    let opened = methods(&session).iter().filter(|method| *method == "acquireTokenInteractively").count();
+    assert_eq!(opened, 1);
+
+    for signal in ["TERM", "INT"] {
+        let mut login = home.program(&["login", "--broker", "require"]);
+        login.env("DBUS_SESSION_BUS_ADDRESS", session.address()).stdin(Stdio::null());
+        let login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        until(|| session.open_windows() == 1).await.expect("the broker opens a window");
+        send_signal(signal, login.id().unwrap());
+        let (code, output, log) = said(&login.wait_with_output().await.unwrap());
+        assert_eq!((code, output.as_str()), (Some(130), ""), "{signal}: {log}");
+        until(|| session.open_windows() == 0).await.expect("the window is closed");
+    }
 }

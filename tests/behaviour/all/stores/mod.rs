@@ -1,6 +1,7 @@
 //! Stores behind the one port: what holds for each of them, what happens while a store on the network is away, and servers
 //! that share one.
 
+mod cluster;
 mod commands;
 mod competition;
 mod contract;

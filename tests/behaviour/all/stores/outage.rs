@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use entra_mcp_plugin::clock::ManualClock;
@@ -97,33 +98,11 @@ async fn a_restart_between_two_operations_is_not_noticed(program: &'static str) 
 /// at most once.
 async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_killed(program: &'static str) {
     let mut redis = Redis::start(program).await;
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let done = Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();
     for worker in 0..4 {
         let (store, rival, done) = (open(&redis).await, open(&redis).await, Arc::clone(&done));
-        workers.push(tokio::spawn(async move {
-            let (mut rounds, mut confirmed) = (0_u32, 0_u32);
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                rounds += 1;
-                let (code, counter) = (format!("code/{worker}/{rounds}"), format!("counter/{worker}"));
-                if store.put(&code, bytes("once"), None).await.is_ok() {
-                    let (one, other) = tokio::join!(store.take(&code), rival.take(&code));
-                    let had = |taken: &Result<Option<SecretBytes>, StoreError>| matches!(taken, Ok(Some(_)));
-                    assert!(!(had(&one) && had(&other)), "{code} was had twice");
-                    // If both know what has happened, one of them has it.
-                    assert!(one.is_err() || other.is_err() || had(&one) || had(&other), "{code} is lost");
-                }
-                // The counter is never less than what was confirmed.
-                let Ok(before) = store.get(&counter).await else { continue };
-                let value: u32 = text(before.clone()).map_or(0, |text| text.parse().unwrap());
-                assert!(value >= confirmed, "{value} < {confirmed}");
-                let next = value + 1;
-                if store.compare_and_swap(&counter, before, bytes(&next.to_string()), None).await == Ok(true) {
-                    confirmed = next;
-                }
-            }
-            rounds
-        }));
+        workers.push(tokio::spawn(async move { work(worker, &store, &rival, &done).await }));
     }
     let watch = open(&redis).await;
     for _ in 0..5 {
@@ -136,10 +115,36 @@ async fn nothing_that_was_confirmed_is_lost_or_had_twice_while_the_server_is_kil
         redis.run().await;
         eventually(|| async { watch.get("watch").await.ok() }).await.unwrap();
     }
-    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    done.store(true, Ordering::Relaxed);
     for rounds in join_all(workers).await {
         assert!(rounds.unwrap() > 0);
     }
+}
+
+/// Puts and takes codes, and counts, until all is done; returns how often. Whatever an operation was not answered may have been
+/// done or not.
+pub(super) async fn work(worker: u32, store: &RedisStore, rival: &RedisStore, done: &AtomicBool) -> u32 {
+    let (mut rounds, mut confirmed) = (0_u32, 0_u32);
+    while !done.load(Ordering::Relaxed) {
+        rounds += 1;
+        let (code, counter) = (format!("code/{worker}/{rounds}"), format!("counter/{worker}"));
+        if store.put(&code, bytes("once"), None).await.is_ok() {
+            let (one, other) = tokio::join!(store.take(&code), rival.take(&code));
+            let had = |taken: &Result<Option<SecretBytes>, StoreError>| matches!(taken, Ok(Some(_)));
+            assert!(!(had(&one) && had(&other)), "{code} was had twice");
+            // If both know what has happened, one of them has it.
+            assert!(one.is_err() || other.is_err() || had(&one) || had(&other), "{code} is lost");
+        }
+        // The counter is never less than what was confirmed.
+        let Ok(before) = store.get(&counter).await else { continue };
+        let value: u32 = text(before.clone()).map_or(0, |text| text.parse().unwrap());
+        assert!(value >= confirmed, "{value} < {confirmed}");
+        let next = value + 1;
+        if store.compare_and_swap(&counter, before, bytes(&next.to_string()), None).await == Ok(true) {
+            confirmed = next;
+        }
+    }
+    rounds
 }
 
 async fn processes_whose_clocks_are_an_hour_apart_share_records(program: &'static str) {
@@ -346,6 +351,19 @@ async fn has_reached_its_server(sentinel: &Redis, before: &str) {
     eventually(|| async { sentinel.say(&line).await.contains(reached).then_some(()) }).await.unwrap();
 }
 
+async fn replica_of(server: &Redis) -> Redis {
+    let port = server.address().port().to_string();
+    let replica = Redis::start_with("redis-server", &["--replicaof", "127.0.0.1", &port]).await;
+    eventually(|| async { replica.say("INFO replication").await.contains("master_link_status:up").then_some(()) })
+        .await
+        .unwrap();
+    replica
+}
+
+async fn knows_the_replica(sentinel: &Redis) {
+    eventually(|| async { sentinel.say("SENTINEL REPLICAS mcp").await.contains("flags").then_some(()) }).await.unwrap();
+}
+
 /// As after the loss of the machine of the first one. The system accepts connections, and nothing answers.
 #[tokio::test]
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
@@ -389,14 +407,10 @@ async fn sentinels_are_asked_with_their_own_user_and_password() {
 #[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
 async fn sentinels_lead_to_the_server_that_took_over() {
     let mut first = Redis::start("redis-server").await;
-    let port = first.address().port().to_string();
-    let second = Redis::start_with("redis-server", &["--replicaof", "127.0.0.1", &port]).await;
-    eventually(|| async { second.say("INFO replication").await.contains("master_link_status:up").then_some(()) })
-        .await
-        .unwrap();
+    let second = replica_of(&first).await;
     let folder = tempfile::tempdir().unwrap();
     let sentinel = sentinel_of(&first, folder.path(), "").await;
-    eventually(|| async { sentinel.say("SENTINEL REPLICAS mcp").await.contains("flags").then_some(()) }).await.unwrap();
+    knows_the_replica(&sentinel).await;
     let url = format!("redis-sentinel://{}/0?master=mcp", sentinel.address());
     let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();
     store.put("k", bytes("v"), None).await.unwrap();
@@ -406,6 +420,54 @@ async fn sentinels_lead_to_the_server_that_took_over() {
     let swapped = eventually(|| async { store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await.ok() });
     assert!(swapped.await.unwrap());
     assert!(second.say("INFO replication").await.contains("role:master"));
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn what_is_swapped_or_taken_is_answered_once_a_replica_has_it_if_the_address_says_so() {
+    let first = Redis::start("redis-server").await;
+    let second = replica_of(&first).await;
+    let url = format!("{}?wait-replicas=1", first.url());
+    let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();
+    let of_replica = async || second.say("DBSIZE").await.trim_end().to_owned();
+    // Besides the record, there is the fingerprint of the key.
+    assert_eq!(store.compare_and_swap("k", None, bytes("v"), None).await, Ok(true));
+    assert_eq!(of_replica().await, ":2");
+    assert_eq!(text(store.take("k").await.unwrap()).as_deref(), Some("v"));
+    assert_eq!(of_replica().await, ":1");
+
+    store.put("k", bytes("v"), None).await.unwrap();
+    second.hang();
+    let swapped = store.compare_and_swap("k", Some(bytes("v")), bytes("w"), None).await;
+    assert!(matches!(swapped, Err(StoreError::Unavailable(_))), "{swapped:?}");
+    // It was written all the same, and what is read waits for no replica.
+    assert_eq!(text(store.get("k").await.unwrap()).as_deref(), Some("w"));
+    let taken = store.take("k").await;
+    assert!(matches!(taken, Err(StoreError::Unavailable(_))), "{taken:?}");
+    assert!(store.get("k").await.unwrap().is_none(), "no other caller has it");
+    second.go_on();
+    eventually(|| async { (of_replica().await == ":1").then_some(()) }).await.unwrap();
+    assert_eq!(store.compare_and_swap("k", None, bytes("x"), None).await, Ok(true));
+}
+
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn what_was_taken_is_not_there_again_after_a_failover_if_a_replica_was_waited_for() {
+    let mut first = Redis::start("redis-server").await;
+    let second = replica_of(&first).await;
+    let folder = tempfile::tempdir().unwrap();
+    let sentinel = sentinel_of(&first, folder.path(), "").await;
+    knows_the_replica(&sentinel).await;
+    let url = format!("redis-sentinel://{}/0?master=mcp&wait-replicas=1", sentinel.address());
+    let store = RedisStore::connect(&options(&url), keys(), Arc::new(ManualClock::new(0))).await.unwrap();
+    assert_eq!(store.compare_and_swap("kept", None, bytes("v"), None).await, Ok(true));
+    store.put("code", bytes("c"), None).await.unwrap();
+    assert_eq!(text(store.take("code").await.unwrap()).as_deref(), Some("c"));
+    first.kill();
+    let kept = eventually(|| async { store.get("kept").await.ok() }).await.unwrap();
+    assert_eq!(text(kept).as_deref(), Some("v"));
+    assert!(second.say("INFO replication").await.contains("role:master"));
+    assert!(store.get("code").await.unwrap().is_none());
 }
 
 #[tokio::test]

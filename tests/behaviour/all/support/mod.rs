@@ -16,6 +16,8 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 #[cfg(unix)]
 pub(crate) mod redis;
+#[cfg(unix)]
+pub(crate) mod redis_cluster;
 pub(crate) mod remote;
 pub(crate) mod server;
 pub(crate) mod session;

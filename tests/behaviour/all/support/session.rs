@@ -9,6 +9,8 @@ use url::Url;
 
 /// No server is there; a browser that stays on this machine reports the address and does not open it.
 const REDIRECT: &str = "https://client.example/callback";
+/// What sessions are for, unless said otherwise.
+const SCOPE: &str = "User.Read";
 /// With the SHA-256 of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -24,12 +26,22 @@ pub(crate) struct Session {
 
 /// Signs a user of the emulator in for the resource with this path, such as `/mcp`.
 pub(crate) async fn sign_in(public_url: &str, path: &str, username: &str) -> Session {
+    sign_in_for(public_url, path, username, SCOPE).await
+}
+
+/// The same for another scope.
+pub(crate) async fn sign_in_for(public_url: &str, path: &str, username: &str, scope: &str) -> Session {
     let client_id = register(public_url, REDIRECT).await;
-    sign_in_of(public_url, path, username, &client_id).await
+    obtain(public_url, path, username, &client_id, scope).await
 }
 
 /// The same with a client that is registered already.
 pub(crate) async fn sign_in_of(public_url: &str, path: &str, username: &str, client_id: &str) -> Session {
+    obtain(public_url, path, username, client_id, SCOPE).await
+}
+
+/// Authorization, sign-in and the tokens for the code.
+async fn obtain(public_url: &str, path: &str, username: &str, client_id: &str, scope: &str) -> Session {
     let (http, metadata) = (reqwest::Client::new(), metadata(public_url).await);
     let endpoint = |name: &str| metadata[name].as_str().unwrap_or_else(|| panic!("no {name} in {metadata}"));
     let resource = format!("{public_url}{path}");
@@ -38,7 +50,7 @@ pub(crate) async fn sign_in_of(public_url: &str, path: &str, username: &str, cli
         ("response_type", "code"),
         ("client_id", client_id),
         ("redirect_uri", REDIRECT),
-        ("scope", "User.Read"),
+        ("scope", scope),
         ("state", "the-state"),
         ("resource", &resource),
         ("code_challenge", CHALLENGE),

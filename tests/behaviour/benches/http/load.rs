@@ -53,25 +53,16 @@ impl Figures {
 impl Target {
     /// Asks once, and looks at the answer closely. Requests take turns with the tokens.
     pub(crate) async fn new(pid: u32, url: &str, tokens: &[String]) -> Self {
-        let message = json!({
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {
-                "name": TOOL,
-                "arguments": {},
-                "_meta": {
-                    "io.modelcontextprotocol/protocolVersion": PROTOCOL,
-                    "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1.0.0" },
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                },
-            },
-        });
-        let (url, body) = (Url::parse(url).unwrap(), message.to_string());
+        Self::speaking(PROTOCOL, pid, url, tokens).await
+    }
+
+    /// The same in this revision of MCP.
+    pub(crate) async fn speaking(protocol: &str, pid: u32, url: &str, tokens: &[String]) -> Self {
+        let (url, body) = (Url::parse(url).unwrap(), message(protocol).to_string());
         let request = |token: &String| {
             format!(
                 "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json, \
-             text/event-stream\r\nauthorization: Bearer {}\r\nmcp-protocol-version: {PROTOCOL}\r\nmcp-method: \
+             text/event-stream\r\nauthorization: Bearer {}\r\nmcp-protocol-version: {protocol}\r\nmcp-method: \
              tools/call\r\nmcp-name: {TOOL}\r\ncontent-length: {}\r\n\r\n{body}",
                 url.path(),
                 url.authority(),
@@ -168,7 +159,8 @@ impl Target {
         }
     }
 
-    fn request(&self) -> &[u8] {
+    /// The next request, as it is sent.
+    pub(crate) fn request(&self) -> &[u8] {
         &self.requests[self.next.fetch_add(1, Ordering::Relaxed) % self.requests.len()]
     }
 
@@ -177,6 +169,24 @@ impl Target {
         stream.set_nodelay(true).unwrap();
         Connection { stream, received: vec![0; 64 * 1024] }
     }
+}
+
+/// The call that every connection makes.
+pub(crate) fn message(protocol: &str) -> Value {
+    json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {
+            "name": TOOL,
+            "arguments": {},
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": protocol,
+                "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1.0.0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    })
 }
 
 /// Loads the servers in turn, for so many rounds.

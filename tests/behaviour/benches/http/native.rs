@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rmcp::handler::server::router::tool::ToolRouter;
@@ -20,6 +20,12 @@ pub(crate) const PROTOCOL: &str = "2026-07-28";
 pub(crate) const TOOL: &str = "getUserDetails";
 pub(crate) const CONNECTIONS: [usize; 2] = [1, 32];
 
+/// Names the variable with the milliseconds that the tool takes: as long as Graph would. Without it, none.
+pub(crate) const TOOL_DELAY: &str = "ENTRA_MCP_BENCH_TOOL_DELAY_MS";
+
+static TOOL_WAITS: LazyLock<Option<Duration>> =
+    LazyLock::new(|| Some(Duration::from_millis(std::env::var(TOOL_DELAY).ok()?.parse().unwrap())));
+
 /// What a server says when it is ready.
 #[derive(Deserialize, Serialize)]
 struct Served {
@@ -35,7 +41,7 @@ pub(crate) fn profile() -> Value {
     })
 }
 
-/// A process of this program, ended with this value.
+/// A server in a process of its own, ended with this value.
 pub(crate) struct Native {
     child: Child,
     /// Where it listens.
@@ -53,7 +59,13 @@ impl Native {
     /// Starts this program with arguments that make it [`serve`].
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(arguments);
+        Self::of(command)
+    }
+
+    /// Starts a server that says where it listens, as [`serve`] does.
+    pub(crate) fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = processors::of_servers(|| command.spawn().unwrap());
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -99,6 +111,9 @@ impl Profile {
 
     #[tool(name = "getUserDetails", description = "Get user details from Microsoft Graph")]
     async fn get_user_details(&self) -> Result<CallToolResult, ErrorData> {
+        if let Some(delay) = *TOOL_WAITS {
+            tokio::time::sleep(delay).await;
+        }
         Ok(CallToolResult::structured(profile()))
     }
 }

@@ -13,8 +13,9 @@ use crate::tokens::SCOPE;
 use crate::{processors, session};
 
 pub(crate) struct Ours {
-    server: Server,
-    _folder: TempDir,
+    pub(crate) server: Server,
+    #[allow(dead_code, reason = "it is there until the end; one of the benchmarks looks into it")]
+    pub(crate) folder: TempDir,
 }
 
 impl Ours {
@@ -44,13 +45,14 @@ impl Ours {
         Self::start(emulator, &["--token-mode", "bearer", "--required-scope", SCOPE])
     }
 
-    fn start(emulator: &Emulator, more: &[&str]) -> Self {
+    /// Without bounds of what one caller may ask.
+    pub(crate) fn start(emulator: &Emulator, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // The record of every call is written, not counted: it is a part of what a call costs.
         let unbounded = ["called-records=off", "call=off", "graph-request=off"].map(|bound| ["--rate-limit", bound]);
         let more = [&unbounded.concat()[..], more].concat();
         let server = processors::of_servers(|| Server::start(emulator.endpoints(), folder.path(), &more));
-        Self { server, _folder: folder }
+        Self { server, folder }
     }
 
     /// Requests with these tokens, by turns.

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::MissedTickBehavior;
 use url::Url;
 
+use crate::load::message;
 use crate::process::Process;
 use crate::server::Server;
 use crate::session::{self, Session};
@@ -127,7 +128,7 @@ pub(crate) async fn run() {
 /// Calls until the end; refreshes the session when its token has expired.
 async fn ask_until(end: Instant, client: Arc<Client>, url: Url) -> Seen {
     // A client of its own is a connection of its own.
-    let (http, body) = (reqwest::Client::new(), message());
+    let (http, body) = (reqwest::Client::new(), message(PROTOCOL));
     let mut seen = Seen::default();
     let mut token = client.session.lock().await.access_token.clone();
     loop {
@@ -154,24 +155,6 @@ async fn ask_until(end: Instant, client: Arc<Client>, url: Url) -> Seen {
             _ => panic!("{status} {}", String::from_utf8_lossy(&answer)),
         }
     }
-}
-
-/// The call that every connection makes.
-fn message() -> Value {
-    json!({
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {
-            "name": TOOL,
-            "arguments": {},
-            "_meta": {
-                "io.modelcontextprotocol/protocolVersion": PROTOCOL,
-                "io.modelcontextprotocol/clientInfo": { "name": "soak", "version": "1.0.0" },
-                "io.modelcontextprotocol/clientCapabilities": {},
-            },
-        },
-    })
 }
 
 impl Client {

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{GraphCaller, GraphError, dispatch};
-use crate::World;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::http::{Incoming, Params, Reply};
+use crate::world::World;
 
 /// Graph's own limit.
 const REQUESTS_AT_MOST: usize = 20;

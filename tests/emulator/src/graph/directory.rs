@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{GraphCaller, GraphError, context};
-use crate::World;
 use crate::config::User;
 use crate::http::{Incoming, Reply};
+use crate::world::World;
 
 /// What Graph returns of a user who is asked for without `$select`.
 pub(super) const DEFAULT_PROPERTIES: [&str; 11] = [

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::directory::{is_own, unknown_property};
 use super::{GraphCaller, GraphError, context, pages};
-use crate::World;
 use crate::config::User;
 use crate::http::{Incoming, Reply};
+use crate::world::World;
 
 /// Messages in each mailbox.
 const MESSAGES: usize = 12;

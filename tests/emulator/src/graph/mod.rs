@@ -14,13 +14,13 @@ mod users;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::World;
 use super::clock::graph_timestamp;
 use super::config::{Config, Requirement, User};
 use super::endpoint::Endpoint;
 use super::http::{Incoming, Reply};
 use super::policy;
 use super::state::{Grant, GraphSubject, GraphToken};
+use super::world::World;
 
 /// A caller with a valid token.
 #[derive(Clone, Debug)]

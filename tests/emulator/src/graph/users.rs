@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use super::directory::{BASIC_PROPERTIES, DEFAULT_PROPERTIES, canonical, property, selected};
 use super::{GraphCaller, GraphError, context, pages};
-use crate::World;
 use crate::config::{Config, User};
 use crate::http::{Incoming, Reply};
+use crate::world::World;
 
 /// What shows the whole profiles of a directory's people.
 const FULL: [&str; 2] = ["User.Read.All", "Directory.Read.All"];

@@ -11,7 +11,7 @@ use world::{BrokerAccount, BrokerError};
 
 use super::*;
 use crate::local::interactive::{NoClient, SignInRequest, sign_in};
-use crate::local::{accounts, silent};
+use crate::local::{accounts, background, silent};
 use crate::testing::PersonWorlds as _;
 
 const SCOPE: &str = "https://graph.microsoft.com/User.Read";
@@ -131,6 +131,30 @@ fn what_the_broker_has_given_is_used_even_if_the_store_does_not_keep_it() {
     for back in 1..=3 {
         renewal(Some(operations - back));
     }
+}
+
+#[test]
+fn what_the_broker_has_given_ahead_of_calls_is_asked_for_again_soon_if_the_store_does_not_keep_it() {
+    let renewal = |failing: Option<usize>| {
+        let machine = Machine::new(BrokerUse::Require);
+        machine.world().broker_gives(Ok(good()));
+        machine.sign_in().unwrap();
+        machine.world().advance(Duration::from_secs(3_590));
+        let mut next = given(json!({ "exp": START + 9_000 }), json!({ "exp": START + 7_200 }));
+        next.expires_at = START + 7_200;
+        machine.world().broker_gives(Ok(next));
+        let before = machine.world().store_operations();
+        if let Some(after) = failing {
+            machine.world().fail_store(after);
+        }
+        let pause = run(background::renew(&machine.person)).unwrap();
+        assert_eq!(machine.world().heal_store(), failing.is_some());
+        (machine.world().store_operations() - before, pause.as_secs())
+    };
+    let (operations, pause) = renewal(None);
+    assert_eq!(pause, 300);
+    // The last three read the tokens, write them, and give the lease back.
+    assert_eq!([3, 2, 1].map(|back| renewal(Some(operations - back)).1), [60, 60, 300]);
 }
 
 #[test]

@@ -117,6 +117,19 @@ fn a_handle_that_is_old_altered_or_of_another_machine_is_invalid() {
 }
 
 #[test]
+fn a_damaged_key_of_handles_is_replaced_and_costs_only_the_handles_that_it_has_sealed() {
+    let world = World::default();
+    let person = signed_in(&world);
+    let lost = handle(&person, "mail", "alice");
+    world.damage(&testing::record(person.entra.settings, "local-handle-key"));
+    // Until then the instance remembers the key.
+    world.advance(Duration::from_secs(10));
+    let sealed = handle(&person, "mail", "alice");
+    assert_eq!(token(&person, &sealed, &[MAIL, CALENDAR]), Ok("mail of alice".to_owned()));
+    assert_eq!(token(&person, &lost, &[MAIL, CALENDAR]), Err(handle_invalid()));
+}
+
+#[test]
 fn a_handle_of_an_account_that_has_signed_out_needs_the_person() {
     let world = World::default();
     let person = signed_in(&world);

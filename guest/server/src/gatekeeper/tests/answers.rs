@@ -246,6 +246,28 @@ fn where_there_are_rules_every_answer_is_judged() {
 }
 
 #[test]
+fn an_answer_may_stream_where_no_list_was_asked_for_and_no_client_keeps_it() {
+    let lab = Lab::new(vec![for_admins(TargetKind::Tool, "delete_record")]);
+    let may_stream = |method: &str, params: Value| {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        lab.grant(post(&lab.bob, &message)).answer_may_stream
+    };
+    assert!(may_stream("tools/call", json!({ "name": "list" })));
+    assert!(may_stream("prompts/get", json!({ "name": "p" })));
+    assert!(may_stream("resources/read", json!({ "uri": "demo://a" })));
+    assert!(may_stream("completion/complete", json!({ "ref": { "type": "ref/prompt", "name": "p" } })));
+    for method in ["tools/list", "resources/list", "resources/templates/list", "prompts/list", "ping", "crm/export"] {
+        assert!(!may_stream(method, json!({})), "{method}");
+    }
+    assert!(!lab.grant(request(Method::GET, "/crm/mcp", &lab.bob)).answer_may_stream);
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "list" } });
+    let list = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/list" });
+    assert!(!lab.grant(post(&lab.bob, &json!([call, list]))).answer_may_stream);
+    let open = Lab::open();
+    assert!(!open.grant(open.call(&open.bob, "list")).answer_may_stream, "nothing of it is judged");
+}
+
+#[test]
 fn a_list_under_a_name_that_a_client_may_read_as_that_of_a_list_is_an_error() {
     let lab = Lab::new(rules());
     let grant = lab.grant(lab.call(&lab.bob, "list"));

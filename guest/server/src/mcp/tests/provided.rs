@@ -477,7 +477,7 @@ fn a_tool_hears_who_calls_and_gets_the_arguments_as_they_were_sent() {
             correlation_id: CALL.to_owned(),
         };
         assert_eq!(called.caller, expected);
-        let handle = run(handle::open(&env.entra, &called.handle)).unwrap().unwrap();
+        let (handle, _) = run(handle::open(&env.entra, &called.handle)).unwrap().unwrap();
         assert_eq!(handle.of, HandleContent::of_tool("mail", "read"));
         assert_eq!(handle.identity(), Some(caller.identity().unwrap()));
         let event = world.audited().pop().unwrap();

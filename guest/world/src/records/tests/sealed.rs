@@ -117,6 +117,36 @@ fn a_key_of_another_length_is_an_error() {
 }
 
 #[test]
+fn a_damaged_key_is_replaced_where_its_kind_says_so_and_what_it_has_sealed_is_lost() {
+    const REPLACEABLE: Sealed<String> = Sealed::json(Partition::Application, "handle-key").with_replaceable_key();
+    const STRICT: Sealed<String> = Sealed::json(Partition::Application, "handle-key");
+    let record = "account/https://login.microsoftonline.com/tenant/client/handle-key";
+    let plain = "plain".to_owned();
+    for is_opened in [false, true] {
+        let world = Simulation::default();
+        let lost = run(world.records().seal(&REPLACEABLE, b"purpose", &plain)).unwrap().unwrap();
+        assert_eq!(run(world.records().open(&STRICT, b"purpose", &lost)).unwrap(), Ok(Some(plain.clone())));
+        if is_opened {
+            world.plant(record, b"short", None);
+        } else {
+            world.damage(record);
+        }
+        let strict = || {
+            // Until then the instance remembers a key.
+            world.advance(Duration::from_secs(10));
+            let sealed = run(world.records().seal(&STRICT, b"purpose", &plain)).unwrap();
+            world.advance(Duration::from_secs(10));
+            sealed
+        };
+        assert_eq!(strict(), Err(StoreError::Unreadable), "{is_opened}");
+        assert_eq!(run(world.records().open(&REPLACEABLE, b"purpose", &lost)).unwrap(), Ok(None), "{is_opened}");
+        assert_eq!(world.peek(record).map(|key| key.len()), Some(32), "{is_opened}");
+        let text = strict().unwrap();
+        assert_eq!(run(world.records().open(&REPLACEABLE, b"purpose", &text)).unwrap(), Ok(Some(plain.clone())));
+    }
+}
+
+#[test]
 fn values_of_another_kind_share_the_key_and_not_the_encoding() {
     const NUMBERS: Sealed<u64> = TEXTS.with_encoding(
         |number| Ok(Zeroizing::new(u64::to_be_bytes(*number).to_vec())),

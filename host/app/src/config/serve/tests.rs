@@ -74,7 +74,7 @@ fn the_defaults_serve_on_loopback() {
     assert_eq!(config.rates["call"], rate(600, 60));
     assert_eq!(config.rates["graph-request"], rate(600, 60));
     assert_eq!(config.rates["client-metadata-by-address"], rate(20, 60));
-    assert_eq!(config.rates.len(), 19);
+    assert_eq!((config.rates.len(), config.rate_limits_in), (19, RateLimitsIn::Process));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         trusted-proxy = ['10.0.0.0/8', '::1']\nforwarded-header = 'Forwarded'\ntoken-header = 'X-Token'\nallowed-host = ['a:1', 'b']\nallowed-origin = ['https://app.example']\n\
         allow-tenant = ['33333333-3333-3333-3333-333333333333']\nclient-secret-file = 's'\ncredential = 'secret'\ncertificate-file = ['old.pem', 'new.pem']\nfederated-token-file = 'token'\nmanaged-identity-id = 'b0000000-0000-4000-a000-000000000002'\nno-legacy-sse = true\n\
         no-dynamic-registration = true\nno-client-id-metadata = true\nclient-metadata-allow = ['localhost:8443']\n\
-        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\ndeny-unlisted = false\nforward-auth = 'crm'\nforward-auth-secret-hash = '0000000000000000000000000000000000000000000'\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\n";
+        token-mode = 'both'\napp-id-uri = 'api://mcp'\nrequired-scope = 'Mcp.Use'\naccess-file = '{}'\nrewrite-authority-metadata = false\ndeny-unlisted = false\nforward-auth = 'crm'\nforward-auth-secret-hash = '0000000000000000000000000000000000000000000'\nallow-redirect-scheme = ['cursor', 'vscode']\ncheck = 'fail'\nisolation = 'per-request'\nmax-queue = 1\nmax-connections = 2\nmax-streams-per-caller = 3\nrefresh-grace-seconds = 4\nrate-limit = ['token=1/1s', 'register=off', 'refused-token=2/1h']\nrate-limits-in = 'store'\n";
     let folder = tempfile::tempdir().unwrap();
     let access_file = folder.path().join("access.toml").display().to_string();
     std::fs::write(&access_file, "[[access]]\ntool = 'aTool'\nroles = ['Mcp.Reader']\n").unwrap();
@@ -124,6 +124,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         ("ENTRA_MCP_MAX_STREAMS_PER_CALLER", "3"),
         ("ENTRA_MCP_REFRESH_GRACE_SECONDS", "4"),
         ("ENTRA_MCP_RATE_LIMIT", "token=1/1s,register=off,refused-token=2/1h"),
+        ("ENTRA_MCP_RATE_LIMITS_IN", "store"),
     ];
     let of_audit = AuditLayer::settings();
     let (own, _): (Vec<_>, Vec<_>) =
@@ -146,6 +147,7 @@ fn every_setting_comes_from_the_file_and_every_one_but_tables_from_the_environme
         assert_eq!(config.check, StartCheck::Fail);
         assert_eq!(config.rates["address:token"], Rate { count: 1, per: Duration::from_secs(1) });
         assert_eq!(config.rates.get("address:register"), None);
+        assert_eq!(config.rate_limits_in, RateLimitsIn::Store);
         assert_eq!(config.rates["refused-token"], Rate { count: 2, per: Duration::from_secs(3_600) });
         assert_eq!(config.path_prefix(), "/entra");
         let settings = config.settings(bound("0.0.0.0:1"));

@@ -270,13 +270,26 @@ async fn an_answer_streams_as_it_comes_without_trailers() {
 }
 
 #[tokio::test]
-async fn the_length_of_a_message_is_known_and_https_is_kept() {
+async fn a_message_of_one_piece_goes_out_in_one_and_https_is_kept() {
     let keeper = Keeper::granting(grant());
     let server = Server::new(|| Ok(json("{}")));
     let answer = ask(&gate_with(&keeper, &server, |options| options.https = true), post()).await;
     assert_eq!(field(&answer, "strict-transport-security"), Some("max-age=31536000"));
-    let Body::Message(body) = answer.into_body() else { panic!("it is one message") };
-    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(2));
+    let Body::Whole(body) = answer.into_body() else { panic!("it came in one piece") };
+    assert_eq!(body, "{}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_begins_late_passes_while_it_comes() {
+    let (sender, body) = written();
+    let body = Mutex::new(Some(body));
+    let fields = [("content-type", "application/json")];
+    let (_, answer) = answered(move || Ok(response(200, &fields, body.lock().unwrap().take().unwrap()))).await;
+    let Body::Message(mut body) = answer.into_body() else { panic!("nothing of it has come") };
+    for part in ["{", "}"] {
+        sender.send(part).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
+    }
 }
 
 fn busy() -> Error {

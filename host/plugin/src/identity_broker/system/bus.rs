@@ -4,9 +4,13 @@
 //! ([`message`](super::message)). The bus starts the broker where it is installed. The interface is not introspected: newer
 //! brokers do not describe it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dbus::blocking::{Connection, Proxy};
+use dbus::Message;
+use dbus::blocking::Proxy;
+use dbus::channel::{BusType, Channel};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -23,8 +27,11 @@ const PROTOCOL: &str = "0.0";
 /// How long the broker may take to answer without the person: a request to Entra ID, and starting it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the broker may take to ask the person. The component gives up earlier.
-const PERSON_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long the thread that waits for a person reads from the bus before it looks whether the answer is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How many such looks the end of a window waits until the bus has its request. One is enough for a bus that reads.
+const MAX_LOOKS: u32 = 10;
 
 /// Longest answer in bytes. Tokens have 1 to 4 KiB each.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -60,10 +67,18 @@ pub(super) async fn acquire_silently(request: BrokerRequest) -> Result<BrokerTok
 }
 
 pub(super) async fn ask_person(request: BrokerRequest) -> Result<BrokerTokens, BrokerError> {
+    // This future holds the window. Dropping the future closes it at once, even if the process ends afterwards.
+    let (hand_over, _window) = oneshot::channel();
     on_a_thread(move |broker| {
         let account = broker.account(&request)?;
         let text = message::token_request(&request, account.as_ref());
-        let answer = broker.call("acquireTokenInteractively", &request.correlation_id, &text, PERSON_WITHIN)?;
+        if hand_over.is_closed() {
+            return Err(BrokerError::Declined);
+        }
+        let (window, awaited) = broker.open_window(&request.correlation_id, &text)?;
+        // A window that is not wanted any more is closed here.
+        let _ = hand_over.send(window);
+        let answer = awaited.answer()?;
         message::tokens(&answer)
     })
     .await
@@ -86,12 +101,13 @@ async fn on_a_thread<T: Send + 'static>(
 }
 
 /// A connection to the bus.
-struct Broker(Connection);
+struct Broker(Arc<Channel>);
 
 impl Broker {
     fn connect() -> Result<Self, BrokerError> {
-        let connection = Connection::new_session();
-        connection.map(Self).map_err(|error| BrokerError::Absent(format!("there is no session bus ({})", name(&error))))
+        let bus = Channel::get_private(BusType::Session);
+        bus.map(|bus| Self(Arc::new(bus)))
+            .map_err(|error| BrokerError::Absent(format!("there is no session bus ({})", name(&error))))
     }
 
     fn accounts(
@@ -120,15 +136,93 @@ impl Broker {
         request: &str,
         within: Duration,
     ) -> Result<Zeroizing<String>, BrokerError> {
-        let broker = Proxy::new(NAME, PATH, within, &self.0);
+        let broker = Proxy::new(NAME, PATH, within, &*self.0);
         let answer: Result<(String,), dbus::Error> =
             broker.method_call(INTERFACE, method, (PROTOCOL, correlation_id, request));
-        let answer = Zeroizing::new(answer.map_err(|error| failed(&error, within))?.0);
-        if answer.len() > MAX_ANSWER_BYTES {
-            return Err(BrokerError::Refused(format!("its answer has {} bytes", answer.len())));
-        }
-        Ok(answer)
+        not_too_long(answer.map_err(|error| failed(&error, Some(within)))?.0)
     }
+
+    /// Lets the broker open a window, in which it asks the person.
+    fn open_window(&self, correlation_id: &str, request: &str) -> Result<(Window, AwaitedAnswer), BrokerError> {
+        let asked = method_call("acquireTokenInteractively", correlation_id, request)?;
+        let serial =
+            self.0.send(asked).map_err(|()| BrokerError::Unavailable("the bus takes no request".to_owned()))?;
+        let over = Arc::new(AtomicBool::new(false));
+        let awaited = AwaitedAnswer { bus: Arc::clone(&self.0), serial, over: Arc::clone(&over) };
+        Ok((Window { bus: Arc::clone(&self.0), correlation_id: correlation_id.to_owned(), over }, awaited))
+    }
+}
+
+/// The answer to a request in which the broker asks the person.
+struct AwaitedAnswer {
+    bus: Arc<Channel>,
+    serial: u32,
+    over: Arc<AtomicBool>,
+}
+
+impl AwaitedAnswer {
+    /// Waits for the answer as long as the window is wanted.
+    ///
+    /// It reads for short times, and does not wait for a reply in libdbus: that would write no other message meanwhile.
+    fn answer(self) -> Result<Zeroizing<String>, BrokerError> {
+        while !self.over.load(Ordering::SeqCst) {
+            let Ok(arrived) = self.bus.blocking_pop_message(LOOK) else {
+                self.over.store(true, Ordering::SeqCst);
+                return Err(BrokerError::Unavailable("the session bus has gone".to_owned()));
+            };
+            let is_answer = |message: &Message| message.get_reply_serial() == Some(self.serial);
+            // The bus sends signals of its own.
+            let Some(mut answer) = arrived.filter(is_answer) else { continue };
+            self.over.store(true, Ordering::SeqCst);
+            let answer = answer.as_result().map_err(|error| failed(&error, None))?;
+            let text = answer.read1::<String>();
+            return not_too_long(text.map_err(|_| BrokerError::Refused("its answer is no text".to_owned()))?);
+        }
+        Err(BrokerError::Declined)
+    }
+}
+
+/// A window of the broker that asks the person. Dropping it closes the window, unless the broker has answered.
+struct Window {
+    bus: Arc<Channel>,
+    correlation_id: String,
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Window {
+    /// Waits until the bus has the request, because the process may end next, and not for the answer of the broker.
+    fn drop(&mut self) {
+        if self.over.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let Ok(mut cancel) = method_call("cancelInteractiveFlow", &self.correlation_id, message::CANCEL_REQUEST) else {
+            return;
+        };
+        cancel.set_no_reply(true);
+        // A broker that has ended has no window.
+        cancel.set_auto_start(false);
+        if self.bus.send(cancel).is_err() {
+            return;
+        }
+        for _ in 0..MAX_LOOKS {
+            if !self.bus.has_messages_to_send() || self.bus.read_write(Some(LOOK)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn method_call(method: &str, correlation_id: &str, request: &str) -> Result<Message, BrokerError> {
+    let call = Message::new_method_call(NAME, PATH, INTERFACE, method).map_err(BrokerError::Unavailable)?;
+    Ok(call.append3(PROTOCOL, correlation_id, request))
+}
+
+fn not_too_long(answer: String) -> Result<Zeroizing<String>, BrokerError> {
+    let answer = Zeroizing::new(answer);
+    if answer.len() > MAX_ANSWER_BYTES {
+        return Err(BrokerError::Refused(format!("its answer has {} bytes", answer.len())));
+    }
+    Ok(answer)
 }
 
 /// Errors are named, and their texts left out: what a broker writes there may name the person.
@@ -136,10 +230,14 @@ fn name(error: &dbus::Error) -> &str {
     error.name().unwrap_or("an error without a name")
 }
 
-fn failed(error: &dbus::Error, within: Duration) -> BrokerError {
+/// `within`: how long the answer was waited for, if there was a bound.
+fn failed(error: &dbus::Error, within: Option<Duration>) -> BrokerError {
     match name(error) {
         name if ABSENT.contains(&name) => BrokerError::Absent("no Microsoft identity broker is installed".to_owned()),
-        name if LATE.contains(&name) => BrokerError::Unavailable(format!("no answer in {} s", within.as_secs())),
+        name if LATE.contains(&name) => BrokerError::Unavailable(match within {
+            Some(within) => format!("no answer in {} s", within.as_secs()),
+            None => "it has ended without an answer".to_owned(),
+        }),
         name => BrokerError::Refused(name.to_owned()),
     }
 }

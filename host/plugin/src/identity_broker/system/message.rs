@@ -13,6 +13,11 @@ const OAUTH_2: u8 = 8;
 /// `uxContextHandle`: the window of the broker belongs to no other window.
 const NO_WINDOW: i8 = -1;
 
+/// What closes a window. The window is named by the correlation id that both calls have, and the request has no
+/// members: that is the schema of Microsoft's broker 2.0.1. A client of version 3.0.2 has seen it end itself on this
+/// call, which closes the window as well; the bus starts it again for the next one.
+pub(super) const CANCEL_REQUEST: &str = "{}";
+
 /// Times before this are seconds, and not the milliseconds that Microsoft's broker counts: in milliseconds, it is in 1973.
 const EARLIEST_MILLISECONDS: u64 = 100_000_000_000;
 

@@ -1,12 +1,15 @@
-//! Opens every record of a server, and changes nothing.
+//! Opens every record of a server, or of all masters of a cluster, and changes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue};
 
-use super::link::Repeat;
+use super::cluster::{Nodes, Unseen, View};
+use super::link::{Link, Repeat};
 use super::{OpenRedis, RedisError, RedisOptions, RedisStore, Stored};
 use crate::clock::Clock;
 use crate::secret_store::cipher::{HiddenName, ValueState, key_named_in};
@@ -18,6 +21,7 @@ const BATCH: u32 = 500;
 
 impl RedisStore {
     /// Opens every record below the prefix, and changes nothing. What is written or removed meanwhile may be counted or not.
+    /// While slots of a cluster move, it is an error, since records that move may be passed over.
     pub async fn check(
         options: &RedisOptions,
         source: Arc<dyn KeySource>,
@@ -113,33 +117,101 @@ impl RedisStore {
     }
 }
 
+/// Who has a part of the records.
+enum Part<'a> {
+    /// The server, which has all.
+    Server(&'a Link),
+    /// A master of a cluster.
+    Master(&'a Link, MultiplexedConnection),
+}
+
+impl Part<'_> {
+    async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, RedisError> {
+        match self {
+            Self::Server(link) => {
+                let link = *link;
+                Ok(link.within(async { link.ask(command, Repeat::Harmless).await }).await?)
+            }
+            Self::Master(link, master) => {
+                let link = *link;
+                let asked =
+                    async { command.query_async::<T>(master).await.map_err(|failure| link.unseen(failure.into())) };
+                link.within(asked).await
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Why records are not examined.
+    fn unseen(&self, unseen: Unseen) -> RedisError {
+        match unseen {
+            Unseen::Failed(failure) => RedisError::Unavailable(self.store_error(&failure)),
+            Unseen::Unsettled(reason) => RedisError::Unsettled { place: self.place().to_owned(), reason },
+        }
+    }
+}
+
 impl OpenRedis {
     /// Looks at every record below the prefix.
     async fn each(&self, mut look: impl FnMut(Option<HiddenName>, &[u8])) -> Result<(), RedisError> {
-        if self.link.is_cluster() {
-            return Err(RedisError::Cluster);
+        // A server may name a key twice.
+        let mut seen = BTreeSet::new();
+        let Some(nodes) = self.link.nodes() else {
+            return self.each_of(&mut Part::Server(&self.link), &mut seen, &mut look).await;
+        };
+        let (before, masters) = self.view(nodes).await?;
+        before.check().map_err(|unseen| self.link.unseen(unseen))?;
+        for master in masters {
+            self.each_of(&mut Part::Master(&self.link, master), &mut seen, &mut look).await?;
         }
+        let (after, _) = self.view(nodes).await?;
+        if before == after {
+            return Ok(());
+        }
+        Err(self.link.unseen(Unseen::Unsettled("slots have gone to other nodes meanwhile")))
+    }
+
+    /// The masters of the cluster, and what they say of themselves.
+    async fn view(&self, nodes: &Nodes) -> Result<(View, Vec<MultiplexedConnection>), RedisError> {
         let link = &self.link;
+        let unseen = |unseen: Unseen| link.unseen(unseen);
+        let addresses = link.within(async { nodes.masters().await.map_err(unseen) }).await?;
+        let (mut view, mut masters) = (View::default(), Vec::with_capacity(addresses.len()));
+        for address in addresses {
+            let asked = async {
+                let mut master = nodes.connect(&address).await.map_err(|failure| unseen(failure.into()))?;
+                view.add(&mut master).await.map_err(unseen)?;
+                Ok::<_, RedisError>(master)
+            };
+            masters.push(link.within(asked).await?);
+        }
+        Ok((view, masters))
+    }
+
+    /// Looks at those of one server that were not seen before.
+    async fn each_of(
+        &self,
+        part: &mut Part<'_>,
+        seen: &mut BTreeSet<Vec<u8>>,
+        look: &mut impl FnMut(Option<HiddenName>, &[u8]),
+    ) -> Result<(), RedisError> {
         let below = format!("{}r:", self.prefix);
-        // The server may name a key twice.
-        let (mut cursor, mut seen) = (0_u64, BTreeSet::new());
+        let mut cursor = 0_u64;
         loop {
-            let scan = link.within(async {
-                let mut command = redis::cmd("SCAN");
-                command.arg(cursor).arg("MATCH").arg(format!("{below}*")).arg("COUNT").arg(BATCH);
-                // Names that others have made may be any bytes.
-                link.ask::<(u64, Vec<Vec<u8>>)>(&command, Repeat::Harmless).await
-            });
-            let (next, found) = scan.await.map_err(RedisError::Unavailable)?;
+            let mut command = redis::cmd("SCAN");
+            command.arg(cursor).arg("MATCH").arg(format!("{below}*")).arg("COUNT").arg(BATCH);
+            // Names that others have made may be any bytes.
+            let (next, found) = part.ask::<(u64, Vec<Vec<u8>>)>(&command).await?;
             for key in found {
-                let stored: Result<_, StoreError> = link.within(self.read(&key)).await;
+                let stored = part.ask::<Option<Vec<u8>>>(redis::cmd("GET").arg(&key)).await;
                 let stored = match stored {
                     Ok(Some(stored)) => stored,
                     // It was removed meanwhile.
                     Ok(None) => continue,
                     // It is not even bytes.
-                    Err(StoreError::Unreadable) => Vec::new(),
-                    Err(error) => return Err(RedisError::Unavailable(error)),
+                    Err(RedisError::Unavailable(StoreError::Unreadable)) => Vec::new(),
+                    Err(error) => return Err(error),
                 };
                 let name = key.strip_prefix(below.as_bytes()).and_then(|name| URL_SAFE_NO_PAD.decode(name).ok());
                 let name = name.and_then(|name| HiddenName::try_from(name).ok());

@@ -3,10 +3,12 @@
 //! One connection serves all calls: commands are sent one behind the other and answered in that order. A command that
 //! surely was not carried out is sent again, on a new connection; of one whose answer was lost, only what may be done twice
 //! is. [`ANSWER_WITHIN`] bounds everything that a call waits for. Once a call has waited in vain, later ones make one attempt
-//! each, and none waits for another, so that a server that is away holds up no instances.
+//! each, and none waits for another, so that a server that is away holds up no instances. Nor does a node of a cluster whose
+//! others answer: they name it for its records, and later calls that are told so twice wait no longer.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -21,6 +23,7 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use super::cluster::{Nodes, receiver};
 use super::url::{RedisKind, RedisUrl};
 use crate::secret_store::StoreError;
 
@@ -30,8 +33,13 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long one attempt to connect may take, with TLS and authentication.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
+/// The same for one node of a cluster. The client of a cluster waits for all nodes of the address, and then for all that these
+/// name: one that keeps silent, as after the loss of its machine, must not take all of the time above. While it looks up where
+/// slots are, it waits so long too, and passes no answers on.
+pub(super) const CONNECT_NODE_WITHIN: Duration = Duration::from_millis(300);
+
 /// How long one attempt waits for its answer, so that there is time for a second one on a new connection.
-const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
+pub(super) const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// The pause before the first new attempt, and the longest pause. A server that was restarted is back in some 100 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -56,6 +64,8 @@ pub(super) struct Link {
     present: Mutex<Present>,
     /// A call has waited in vain, and none has got an answer since.
     away: AtomicBool,
+    /// Nodes of a cluster for which a call has waited in vain, although others answer.
+    lost: std::sync::Mutex<BTreeSet<String>>,
     /// How many connections were made.
     connections: AtomicU64,
     place: String,
@@ -65,7 +75,12 @@ enum Connector {
     Server(Box<Client>),
     /// One for each sentinel.
     Sentinels(Vec<Arc<Mutex<SentinelClient>>>),
-    Cluster(Box<ClusterClient>),
+    Cluster(Box<Cluster>),
+}
+
+struct Cluster {
+    client: ClusterClient,
+    nodes: Nodes,
 }
 
 #[derive(Default)]
@@ -94,7 +109,7 @@ enum Verdict {
     Refused,
     /// It was not carried out.
     NotDone,
-    /// The same, because the record is or will be at another node: the client is about to look that up.
+    /// The same, because the record is at another node: the client is about to look that up.
     Elsewhere,
     /// It may have been carried out.
     Unknown,
@@ -136,18 +151,20 @@ impl Link {
                 let mut builder = ClusterClient::builder(nodes)
                     .use_protocol(ProtocolVersion::RESP3)
                     .retries(CLUSTER_RETRIES)
-                    .connection_timeout(CONNECT_WITHIN)
+                    .connection_timeout(CONNECT_NODE_WITHIN)
                     .response_timeout(ONE_ANSWER_WITHIN);
                 if url.tls {
-                    builder = builder.tls(TlsMode::Secure).certs(certificates);
+                    builder = builder.tls(TlsMode::Secure).certs(certificates.clone());
                 }
-                Connector::Cluster(Box::new(builder.build()?))
+                let nodes = Nodes::new(url.nodes.clone(), url.tls, settings, certificates);
+                Connector::Cluster(Box::new(Cluster { client: builder.build()?, nodes }))
             }
         };
         Ok(Self {
             connector,
             present: Mutex::default(),
             away: AtomicBool::new(false),
+            lost: std::sync::Mutex::default(),
             connections: AtomicU64::new(0),
             place: url.to_string(),
         })
@@ -156,6 +173,14 @@ impl Link {
     /// Whether there are several servers, each with a part of the records.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.connector, Connector::Cluster(_))
+    }
+
+    /// The nodes of a cluster, each by itself.
+    pub(super) fn nodes(&self) -> Option<&Nodes> {
+        match &self.connector {
+            Connector::Cluster(cluster) => Some(&cluster.nodes),
+            Connector::Server(_) | Connector::Sentinels(_) => None,
+        }
     }
 
     /// How many connections were made until now.
@@ -206,20 +231,21 @@ impl Link {
         loop {
             let failure = match self.connection().await {
                 Err(failure) => failure,
-                Ok((generation, mut connection)) => match connection.query(command).await {
+                Ok((generation, mut connection)) => match self.attempt(&mut connection, command).await {
                     Ok(value) => {
                         if self.away.swap(false, Ordering::Relaxed) {
                             tracing::info!(store = self.place, "the secret store answers again");
                         }
                         return Ok(value);
                     }
-                    Err(failure) => {
-                        let verdict = verdict(&failure);
+                    Err((failure, verdict)) => {
                         if matches!(verdict, Verdict::Refused) {
                             return Err(failure);
                         }
                         if !matches!(verdict, Verdict::Elsewhere) {
                             self.drop_connection(generation).await;
+                        } else if self.leads_to_lost(&failure, pause) {
+                            return Err(failure);
                         }
                         if matches!(verdict, Verdict::Unknown) && repeat == Repeat::Never {
                             return Err(failure);
@@ -235,6 +261,44 @@ impl Link {
             wait(pause).await;
             pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
         }
+    }
+
+    /// Whether others of the cluster name a node again for which another call has waited in vain. That they name it once may be
+    /// because a slot has moved to it since it is back.
+    fn leads_to_lost(&self, failure: &Failure, pause: Duration) -> bool {
+        let Some((address, _)) = failure.redirect_node() else { return false };
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if pause >= LONGEST_PAUSE {
+            lost.insert(address.to_owned());
+            return false;
+        }
+        pause > FIRST_PAUSE && lost.contains(address)
+    }
+
+    /// Sends a command once, and to the node that is about to get its record if that is no more where it was.
+    async fn attempt<T: FromRedisValue>(
+        &self,
+        connection: &mut Connection,
+        command: &Cmd,
+    ) -> Result<T, (Failure, Verdict)> {
+        let failure = match connection.query(command).await {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
+        };
+        let failure = match (self.nodes(), receiver(&failure)) {
+            (Some(nodes), Some(address)) => match nodes.ask_receiver(&address, command).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(failure)) => failure,
+                // It was not sent there.
+                Err(failure) => {
+                    let is_refused = matches!(Verdict::of(&failure), Verdict::Refused);
+                    return Err((failure, if is_refused { Verdict::Refused } else { Verdict::Elsewhere }));
+                }
+            },
+            _ => failure,
+        };
+        let verdict = Verdict::of(&failure);
+        Err((failure, verdict))
     }
 
     /// The present connection, or a new one.
@@ -280,7 +344,7 @@ impl Link {
                 let master = named_by_first(sentinels).await?;
                 Commands::One(master.get_multiplexed_async_connection_with_config(&config).await?)
             }
-            Connector::Cluster(client) => Commands::Cluster(client.get_async_connection().await?),
+            Connector::Cluster(cluster) => Commands::Cluster(cluster.client.get_async_connection().await?),
         };
         Ok(Connection { commands, ended })
     }
@@ -357,22 +421,23 @@ async fn named_by_first(sentinels: &[Arc<Mutex<SentinelClient>>]) -> RedisResult
     Err(failure)
 }
 
-fn verdict(failure: &Failure) -> Verdict {
-    match failure.kind() {
-        // A replica, a server that is starting, or a cluster that has lost a part: it has said no.
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-            | ServerErrorKind::BusyLoading
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown,
-        )
-        | ErrorKind::MasterNameNotFoundBySentinel => Verdict::NotDone,
-        ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Moved | ServerErrorKind::Ask) => {
-            Verdict::Elsewhere
+impl Verdict {
+    fn of(failure: &Failure) -> Self {
+        match failure.kind() {
+            // A replica, a server that is starting, or a cluster that has lost a part: it has said no.
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown,
+            )
+            | ErrorKind::MasterNameNotFoundBySentinel => Self::NotDone,
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Self::Elsewhere,
+            // One of them is `TRYAGAIN`: of several keys, some are at one node and some at another, until all have moved.
+            ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Self::Refused,
+            // A cluster's client also says that it has no connection of commands that it has sent, when it gives them up.
+            _ => Self::Unknown,
         }
-        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Refused,
-        // A cluster's client also says that it has no connection of commands that it has sent, when it gives them up.
-        _ => Verdict::Unknown,
     }
 }
 

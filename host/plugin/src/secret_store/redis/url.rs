@@ -17,7 +17,11 @@ const SENTINEL_PORT: u16 = 26379;
 /// What the parts of the address have to be, for errors.
 const EXPECTED: &str = "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE] is expected, with rediss: for TLS, \
     redis-sentinel://HOST/DATABASE?master=NAME&node=HOST:PORT for sentinels, with \
-    &sentinel-user=USER&sentinel-password=PASSWORD where they want that, or redis-cluster://HOST?node=HOST:PORT for a cluster";
+    &sentinel-user=USER&sentinel-password=PASSWORD where they want that, or redis-cluster://HOST?node=HOST:PORT for a cluster; \
+    without a cluster, wait-replicas=NUMBER in the query waits for replicas";
+
+/// Most replicas that may be waited for. A server has a few.
+const MAX_WAIT_REPLICAS: u8 = 9;
 
 /// An address such as `rediss://server@redis.example.com:6380/0`. `Debug` and `Display` leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct RedisUrl {
     /// At least one.
     pub(super) nodes: Vec<(String, u16)>,
     pub(super) database: i64,
+    /// How many replicas have to have what is taken and what is swapped before it is answered.
+    pub(super) wait_replicas: u8,
 }
 
 /// How servers belong together.
@@ -64,6 +70,7 @@ impl RedisUrl {
         let mut nodes = vec![(bare(host), url.port().unwrap_or(default))];
         let (mut master, cluster) = (None, kind == RedisKind::Cluster);
         let (mut sentinel_user, mut sentinel_password) = (None, None);
+        let mut wait_replicas = 0;
         for (name, value) in url.query_pairs() {
             match (name.as_ref(), &kind) {
                 ("node", RedisKind::Sentinel(_) | RedisKind::Cluster) => nodes.push(node(&value, default)?),
@@ -73,6 +80,10 @@ impl RedisUrl {
                 }
                 ("sentinel-password", RedisKind::Sentinel(_)) if !value.is_empty() => {
                     sentinel_password = Some(Zeroizing::new(value.into_owned()));
+                }
+                ("wait-replicas", RedisKind::Server | RedisKind::Sentinel(_)) => {
+                    wait_replicas =
+                        value.parse::<u8>().ok().filter(|number| (1..=MAX_WAIT_REPLICAS).contains(number))?;
                 }
                 _ => return None,
             }
@@ -99,7 +110,17 @@ impl RedisUrl {
         };
         let no_fragment = url.fragment().is_none();
         let user = Some(user).filter(|user| !user.is_empty());
-        no_fragment.then_some(Self { kind, tls, user, password, sentinel_user, sentinel_password, nodes, database })
+        no_fragment.then_some(Self {
+            kind,
+            tls,
+            user,
+            password,
+            sentinel_user,
+            sentinel_password,
+            nodes,
+            database,
+            wait_replicas,
+        })
     }
 
     /// Whether the address has a password in it.
@@ -206,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn replicas_are_waited_for_only_where_the_address_says_so() {
+        for (text, replicas) in [
+            ("redis://host", 0),
+            ("redis://host?wait-replicas=1", 1),
+            ("redis-sentinel://host?master=m&wait-replicas=9", 9),
+        ] {
+            assert_eq!(RedisUrl::parse(text).map(|url| url.wait_replicas), Ok(replicas), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
         for text in [
             "redis://",
@@ -220,6 +252,10 @@ mod tests {
             "redis-sentinel://host?master=m&sentinel-password=",
             "redis://host?sentinel-password=x",
             "redis-cluster://host/1",
+            "redis-cluster://host?wait-replicas=1",
+            "redis://host?wait-replicas=0",
+            "redis://host?wait-replicas=10",
+            "redis://host?wait-replicas=",
             "redis-cluster://host?node=a/b",
             "redis://host:99999",
         ] {

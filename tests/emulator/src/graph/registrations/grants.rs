@@ -12,7 +12,7 @@ use crate::graph::GraphError;
 use crate::http::Reply;
 use crate::random::derived_guid;
 use crate::resources;
-use crate::token_endpoint::service_principal;
+use crate::tenants::service_principal;
 
 const SET: &str = "oauth2PermissionGrants";
 const TYPE: &str = "oAuth2PermissionGrant";

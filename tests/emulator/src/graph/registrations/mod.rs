@@ -18,10 +18,10 @@ use serde_json::{Map, Value, json};
 
 use super::users::literal;
 use super::{GraphCaller, GraphError, context, pages};
-use crate::World;
 use crate::config::{Application, Config, GRAPH_APP_ID, User};
 use crate::http::{Incoming, Reply};
 use crate::random::derived_guid;
+use crate::world::World;
 
 const READ: [&str; 4] =
     ["Application.Read.All", "Application.ReadWrite.All", "Directory.Read.All", "Directory.ReadWrite.All"];

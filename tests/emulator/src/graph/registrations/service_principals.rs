@@ -8,7 +8,7 @@ use crate::config::{Application, GRAPH_APP_ID, MICROSOFT_SERVICES, ManagedIdenti
 use crate::graph::GraphError;
 use crate::http::Reply;
 use crate::random::derived_guid;
-use crate::token_endpoint::service_principal;
+use crate::tenants::service_principal;
 
 const SET: &str = "servicePrincipals";
 const TYPE: &str = "servicePrincipal";
