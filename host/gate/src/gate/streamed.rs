@@ -27,10 +27,12 @@ use crate::behind::{AnswerBody, BehindError};
 /// Whether readers of an answer read it as UTF-8. Some heed a `charset` that is another one.
 pub(super) fn is_utf_8(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let mut charsets = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('=')).filter_map(
-        |(name, value)| name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"')),
-    );
-    charsets.all(|charset| charset.eq_ignore_ascii_case("utf-8"))
+    content_type
+        .split(';')
+        .skip(1)
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .all(|(_, charset)| charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
 }
 
 /// Passes an answer on.
