@@ -2,5 +2,6 @@
 
 mod artefacts;
 mod authorization;
+mod composition;
 mod host;
 mod tools;
