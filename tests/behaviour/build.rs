@@ -1,7 +1,7 @@
 //! Tells the tests which tools this machine has for them, and builds the components that are there for tests or in other
 //! artefacts than the program: the tool components of `tests/tools`, the validators of `guest/validator`, the middleware of
-//! `guest/middleware`, and, where jco is there to run it, the component without the instructions that other
-//! hosts do not know.
+//! `guest/middleware`, the components of `guest/wasmcp`, and, where jco is there to run it, the component without the
+//! instructions that other hosts do not know.
 //!
 //! They are built as the component itself is (`host/plugin/build.rs`): by a nested cargo, in the folder of
 //! packages that its build compiles anyway, so that a stale one cannot be tested. Where the target `wasm32-wasip2` is
@@ -30,6 +30,8 @@ const GIVEN: &str = "ENTRA_MCP_TEST_TOOLS";
 const GIVEN_PORTABLE: &str = "ENTRA_MCP_PORTABLE_COMPONENT";
 /// The middleware, instead of a build.
 const GIVEN_MIDDLEWARE: &str = "ENTRA_MCP_MIDDLEWARE";
+/// A folder with the components for wasmcp, instead of a build.
+const GIVEN_WASMCP: &str = "ENTRA_MCP_WASMCP";
 /// A folder with the validators, instead of a build.
 const GIVEN_VALIDATORS: &str = "ENTRA_MCP_VALIDATORS";
 
@@ -69,6 +71,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             .join("entra_mcp_middleware.wasm"),
     };
     println!("cargo::rustc-env={GIVEN_MIDDLEWARE}={}", middleware.display());
+    println!("cargo::rerun-if-env-changed={GIVEN_WASMCP}");
+    println!("cargo::rerun-if-changed={}", workspace.join("guest/wasmcp").display());
+    let wasmcp = match env::var_os(GIVEN_WASMCP) {
+        Some(given) => PathBuf::from(given),
+        None => {
+            let packages = [
+                "--package",
+                "entra-mcp-guest-wasmcp-authorization",
+                "--package",
+                "entra-mcp-guest-wasmcp-tools",
+                "--lib",
+            ];
+            nested(&workspace, FOLDER, &packages)?
+        }
+    };
+    println!("cargo::rustc-env={GIVEN_WASMCP}={}", wasmcp.display());
     println!("cargo::rerun-if-env-changed={GIVEN_VALIDATORS}");
     let validators = match env::var_os(GIVEN_VALIDATORS) {
         Some(given) => PathBuf::from(given),

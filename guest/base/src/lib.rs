@@ -3,6 +3,7 @@
 //! makes or reads a message of a protocol: Microsoft Entra ID, Graph and MCP are in texts for people only.
 
 pub mod audit;
+pub mod bearer_settings;
 pub mod decision;
 pub mod encoding;
 pub mod identity;

@@ -8,6 +8,8 @@
 mod bindings;
 #[cfg(all(target_family = "wasm", feature = "http"))]
 mod fetch;
+#[cfg(all(target_family = "wasm", feature = "http"))]
+mod interfaces;
 #[cfg(target_family = "wasm")]
 mod no_system;
 #[cfg(target_family = "wasm")]

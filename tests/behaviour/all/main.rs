@@ -60,6 +60,9 @@ mod tutorial;
 mod verdict;
 #[cfg(test)]
 #[cfg(unix)]
+mod wasmcp;
+#[cfg(test)]
+#[cfg(unix)]
 mod wassette;
 #[cfg(test)]
 #[cfg(unix)]

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use crate::support::lab::{Authorize, CONTOSO, FABRIKAM, LOCAL, Lab, REMOTE, TASKS, app};
 
 /// The audience of tokens of version 1.
-const LEGACY_AUDIENCE: &str = "api://legacy.contoso.example";
+pub(crate) const LEGACY_AUDIENCE: &str = "api://legacy.contoso.example";
 
 /// A token, and what every host says about it: `valid` and the object id, or a code.
-pub(super) struct Case {
-    pub(super) name: String,
-    pub(super) token: String,
-    pub(super) expected: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) token: String,
+    pub(crate) expected: String,
     /// The same by keys that are handed in. It differs where only the authority can tell.
-    pub(super) by_keys: String,
+    pub(crate) by_keys: String,
 }
 
 impl Case {
@@ -31,13 +31,13 @@ impl Case {
 }
 
 /// An emulator with the time of this machine, and tokens about it.
-pub(super) struct Corpus {
-    pub(super) lab: Lab,
-    pub(super) cases: Vec<Case>,
+pub(crate) struct Corpus {
+    pub(crate) lab: Lab,
+    pub(crate) cases: Vec<Case>,
 }
 
 impl Corpus {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let mut lab = Lab::with(|builder| builder.clock(Clock::real())).await;
         let mut cases = good(&mut lab).await;
         cases.extend(forms(&lab));
@@ -49,18 +49,18 @@ impl Corpus {
     }
 
     /// All tokens, one a line.
-    pub(super) fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         self.cases.iter().map(|case| format!("{}\n", case.token)).collect()
     }
 
     /// The settings of the validators.
-    pub(super) fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         let token = json!({ "audiences": audiences(), "clock-tolerance-seconds": 60 });
         json!({ "tenant": CONTOSO, "authority": self.lab.endpoints().authority, "token": token }).to_string()
     }
 
     /// The same for the program's own component.
-    pub(super) fn own_settings(&self) -> Settings {
+    pub(crate) fn own_settings(&self) -> Settings {
         Settings {
             client_type: ClientType::ConfidentialClient,
             tenant: CONTOSO.into(),
@@ -87,14 +87,14 @@ impl Corpus {
     }
 
     /// The keys that the authority publishes.
-    pub(super) async fn jwks(&self) -> String {
+    pub(crate) async fn jwks(&self) -> String {
         let answer = self.lab.get(&format!("/{CONTOSO}/discovery/v2.0/keys")).await;
         assert_eq!(answer.status, 200);
         String::from_utf8(answer.bytes).unwrap()
     }
 
     /// Compares what a host said, a line for each token, with what it has to say.
-    pub(super) fn compare(&self, host: &str, said: &[String], expected: impl Fn(&Case) -> &str) {
+    pub(crate) fn compare(&self, host: &str, said: &[String], expected: impl Fn(&Case) -> &str) {
         assert_eq!(said.len(), self.cases.len(), "{host} judges every token");
         let wrong: Vec<_> =
             self.cases.iter().zip(said).filter(|(case, said)| expected(case) != said.as_str()).collect();
@@ -132,7 +132,8 @@ fn user(lab: &Lab) -> Value {
     })
 }
 
-fn signed(lab: &Lab, changes: &Value) -> String {
+/// A token of a user with other claims.
+pub(crate) fn signed(lab: &Lab, changes: &Value) -> String {
     lab.control().sign(&with(user(lab), changes), false).unwrap()
 }
 

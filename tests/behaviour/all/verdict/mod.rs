@@ -3,7 +3,7 @@
 
 mod artefacts;
 mod authorities;
-mod corpus;
+pub(crate) mod corpus;
 mod hosts;
 #[cfg(unix)]
 mod languages;
