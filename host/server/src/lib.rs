@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -73,6 +73,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections beyond the limit to which the server sends a refusal at the same time. It closes further ones silently.
 const MAX_REFUSALS: usize = 64;
 
+/// Connections that the system has made and the server has not accepted yet; the system may allow fewer
+/// (`net.core.somaxconn`). The default of the standard library is 128: beyond them, the system drops the first packet of a
+/// client, which tries again a second later. A burst from one address would cost every other client that second.
+const BACKLOG: u32 = 4_096;
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -95,6 +100,17 @@ pub enum ServerError {
     Tls(#[from] TlsError),
 }
 
+/// As [`TcpListener::bind`], with room for more connections that wait.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again does not wait until the connections of the one before are over. Elsewhere, the option
+    // would let two programs listen on one port.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// A server that listens.
 pub struct HttpServer {
     listener: TcpListener,
@@ -105,7 +121,7 @@ impl HttpServer {
     /// Starts to listen. Clients may connect, and wait for [`HttpServer::serve`].
     pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
         let failed = |reason| ServerError::Listen { address, reason };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address })
     }
