@@ -146,15 +146,15 @@ pub enum RedisError {
     /// There is no key, for another reason.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// Records of a cluster were not all seen.
+    /// Records may have been passed over.
     #[error(
         "not every record of the secret store {place} was seen, because {reason}. Nothing was changed. Run this again when \
-         the cluster is at rest: `redis-cli --cluster check` says whether it is"
+         the servers are at rest: of a cluster, `redis-cli --cluster check` says whether it is"
     )]
     Unsettled {
         /// The servers.
         place: String,
-        /// What has happened to the cluster.
+        /// What has happened to the servers.
         reason: &'static str,
     },
 }
