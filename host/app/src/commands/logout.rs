@@ -8,7 +8,7 @@ use entra_mcp_plugin::sign_in::Account;
 use entra_mcp_plugin::user_agent::UserAgent as _;
 use entra_mcp_plugin::{Error, Plugin};
 
-use super::account_list::{Scope, is_meant, named, others};
+use super::account_list::{Other, Scope, is_meant, named, others, place};
 use super::{CommandError, accounts};
 use crate::composition::applications::Application;
 use crate::composition::public_client::{self, PersonStore};
@@ -49,9 +49,9 @@ pub async fn run(config: &Config, scope: Scope, all: bool) -> Result<(), Command
     for account in leaving {
         sign_out(&plugin, config, &account.home_account_id, &told(&account), page_leads_to).await?;
     }
-    for other in others {
+    for other in &others {
         for account in &other.accounts {
-            sign_out(&other.plugin, config, &account.home_account_id, &told(account), None).await?;
+            sign_out(&other.plugin, config, &account.home_account_id, &told_of(other, account), None).await?;
         }
     }
     Ok(())
@@ -70,7 +70,7 @@ async fn sign_out_elsewhere(
         // The redirect URI of the configuration is not one of that application.
         (Some(other), None) => {
             let account = named(&other.accounts, chosen)?;
-            sign_out(&other.plugin, config, &account.home_account_id, &told(account), None).await
+            sign_out(&other.plugin, config, &account.home_account_id, &told_of(other, account), None).await
         }
         (Some(_), Some(_)) => Err(CommandError::Usage(format!(
             "the account {chosen:?} is signed in to several applications: name one with --client-id and --tenant-id, \
@@ -82,7 +82,12 @@ async fn sign_out_elsewhere(
 
 /// How an account is named to the person.
 fn told(account: &Account) -> String {
-    format!("{} ({})", harmless(&account.username), account.home_account_id)
+    format!("{} ({})", harmless(&account.username), harmless(&account.home_account_id))
+}
+
+/// The same for an account of another application than the configured one.
+fn told_of(other: &Other, account: &Account) -> String {
+    format!("{} from {}", told(account), place(&other.application))
 }
 
 /// What follows for the other accounts once an account was signed out without the list.

@@ -125,17 +125,24 @@ async fn accounts_of_all_tenants_of_the_store_are_listed_and_signed_out_unless_o
     assert_eq!(rows, [row(TENANT), row(domain)], "{table}");
 
     // The configured one comes first, and the account is signed out of one application at a time.
-    for left in [vec![second], vec![]] {
-        let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
-        assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({FIRST}).\n")), "{log}");
-        assert_eq!(listed(&[]).await, left);
-    }
+    let signed_out = format!("Signed out {ALICE} ({FIRST}).\n");
+    let signed_out_elsewhere = format!("Signed out {ALICE} ({FIRST}) from {client} at {}.\n", authority(domain));
+    let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, &output), (Some(0), &signed_out), "{log}");
+    // An account of the configuration is that of the configured application.
+    let configured = home.program(&["logout"]).env("ENTRA_MCP_ACCOUNT", FIRST).output().await.unwrap();
+    let (code, output, log) = said(configured);
+    assert_eq!((code, output.as_str()), (Some(2), ""), "{log}");
+    assert_eq!(listed(&[]).await, [second]);
+    let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, &output), (Some(0), &signed_out_elsewhere), "{log}");
+    assert!(listed(&[]).await.is_empty());
     let (code, output, _) = run(&home, &["logout", "--account", FIRST]).await;
     assert_eq!((code, output.as_str()), (Some(2), ""));
 
     login(&["login"]).await;
     login(&["login", "--tenant", domain]).await;
     let (code, output, log) = run(&home, &["logout", "--all"]).await;
-    assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({FIRST}).\n").repeat(2)), "{log}");
+    assert_eq!((code, output), (Some(0), signed_out + &signed_out_elsewhere), "{log}");
     assert!(listed(&[]).await.is_empty());
 }
