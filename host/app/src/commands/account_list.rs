@@ -79,23 +79,33 @@ pub(super) struct Other {
     pub(super) accounts: Vec<Account>,
 }
 
+/// What was found of the other applications of the store.
+#[derive(Default)]
+pub(super) struct Others {
+    pub(super) seen: Vec<Other>,
+    /// There may be accounts of applications that could not be looked at.
+    pub(super) are_more: bool,
+}
+
 /// The other applications that a command is about. What cannot be read of them is said, and does not hide the rest.
-pub(super) async fn others(config: &Config, person: &PersonStore, scope: Scope) -> Vec<Other> {
+pub(super) async fn others(config: &Config, person: &PersonStore, scope: Scope) -> Others {
+    let mut others = Others::default();
     if scope == Scope::Application {
-        return Vec::new();
+        return others;
     }
     let noted = person.applications().await.unwrap_or_else(|error| {
         console::notice(&format!("entra-mcp: accounts of other applications cannot be listed: {error}"));
+        others.are_more = true;
         Vec::new()
     });
     let configured = Application::of(&config.settings);
-    let mut others = Vec::new();
     for application in noted.into_iter().filter(|application| *application != configured) {
         match accounts_of(config, person, &application).await {
-            Ok((plugin, accounts)) => others.push(Other { application, plugin, accounts }),
+            Ok((plugin, accounts)) => others.seen.push(Other { application, plugin, accounts }),
             Err(error) => {
                 let place = place(&application);
                 console::notice(&format!("entra-mcp: the accounts of {place} cannot be listed: {error}"));
+                others.are_more = true;
             }
         }
     }

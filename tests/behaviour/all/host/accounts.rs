@@ -1,8 +1,11 @@
 //! Several accounts in one store, as the commands name and list them.
 
 use std::process::Output;
+use std::sync::Arc;
 
 use entra_mcp_emulator::Endpoint;
+use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::secret_store::{SecretBytes, SecretStore as _, SqliteStore};
 use serde_json::{Value, json};
 
 use super::commands::Home;
@@ -145,4 +148,32 @@ async fn accounts_of_all_tenants_of_the_store_are_listed_and_signed_out_unless_o
     let (code, output, log) = run(&home, &["logout", "--all"]).await;
     assert_eq!((code, output), (Some(0), signed_out + &signed_out_elsewhere), "{log}");
     assert!(listed(&[]).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_accounts_are_signed_out_that_can_be_and_a_sign_out_that_may_leave_some_fails() {
+    let home = Home::new().await;
+    let (domain, at) = ("contoso.example", home.emulator().endpoints());
+    assert!(home.run_with_person(&["login", "--tenant", domain]).await.status.success());
+    // Another application, which this program cannot look at.
+    {
+        let path = home.path().join(".local/share/entra-mcp/secrets.db");
+        let store = SqliteStore::open(&path, Arc::new(SystemClock::new())).unwrap();
+        let noted = store.get("host/applications").await.unwrap().unwrap();
+        let mut noted: Vec<Value> = serde_json::from_slice(noted.reveal()).unwrap();
+        noted.insert(0, json!({ "authority": "no URL", "tenant": "t", "client_id": "c" }));
+        let noted = SecretBytes::new(serde_json::to_vec(&noted).unwrap());
+        store.put("host/applications", noted, None).await.unwrap();
+    }
+
+    let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, output.as_str()), (Some(1), ""), "{log}");
+    assert!(log.contains("may be signed in to an application that cannot be looked at"), "{log}");
+    let place = format!("{} at {}/{domain}", at.public_client_id, at.authority);
+    for expected in [format!("Signed out {ALICE} ({FIRST}) from {place}.\n"), String::new()] {
+        let (code, output, log) = run(&home, &["logout", "--all"]).await;
+        assert_eq!((code, output), (Some(1), expected), "{log}");
+        assert!(log.contains("entra-mcp: the accounts of c at no URL/t cannot be listed: "), "{log}");
+        assert!(log.contains("entra-mcp: not all accounts were signed out: the lines above say why\n"), "{log}");
+    }
 }
