@@ -232,7 +232,7 @@ impl OpenRedis {
             // The client of Redis asks for the provider of the process. An embedding program may have set one.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let link = Link::new(&options.url, roots).map_err(|error| setup(error.to_string()))?;
+        let link = Link::new(&options.url, roots, Arc::clone(&clock)).map_err(|error| setup(error.to_string()))?;
         let missing = || RedisError::KeyMissing { place: options.url.to_string(), key: source.place() };
         let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;
