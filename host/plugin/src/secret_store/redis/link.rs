@@ -454,6 +454,8 @@ impl Verdict {
                 | ServerErrorKind::ClusterDown,
             )
             | ErrorKind::MasterNameNotFoundBySentinel => Self::NotDone,
+            // It names no host that a client could reach, and does not until the slot has moved.
+            ErrorKind::Server(ServerErrorKind::Ask) if receiver(failure).is_none() => Self::Refused,
             ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Self::Elsewhere,
             // One of them is `TRYAGAIN`: of several keys, some are at one node and some at another, until all have moved.
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Self::Refused,
@@ -480,5 +482,16 @@ mod tests {
         assert!(lost.contains("10.0.0.1:6379", at + Duration::from_secs(59)));
         assert!(!lost.contains("10.0.0.1:6379", at + Duration::from_secs(60)));
         assert!(lost.0.is_empty());
+    }
+
+    #[test]
+    fn a_record_on_its_way_to_a_node_without_a_host_is_refused_at_once() {
+        let is_refused = |text: &str| {
+            let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            matches!(Verdict::of(&value.extract_error().unwrap_err()), Verdict::Refused)
+        };
+        assert!(is_refused("ASK 7 :6380"));
+        assert!(!is_refused("ASK 7 10.0.0.1:6380"));
+        assert!(!is_refused("MOVED 7 10.0.0.1:6380"));
     }
 }
