@@ -17,8 +17,8 @@ const MAX_APPLICATIONS: usize = 64;
 const MAX_ATTEMPTS: usize = 16;
 
 /// What follows where the record is damaged.
-const BEGUN_ANEW: &str = "the list of applications in the store was damaged and begins anew: `entra-mcp accounts` and `logout --all` \
-                          find the accounts of another application once it is used again";
+const BEGUN_ANEW: &str = "the list of applications in the store was damaged and begins anew: `entra-mcp accounts` and \
+                          `logout --all` find the accounts of another application once it is used again";
 
 /// What has a list of accounts of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -127,8 +127,8 @@ const SHORT: Duration = Duration::from_secs(5 * 60);
 const RESERVE: u64 = 20;
 
 /// The size limits of a store in a file or in memory. A full store can still replace existing records, and keeps a
-/// twentieth more for records that live for five minutes at most, such as leases, but not for counts of operations. So sessions go
-/// on in a full store.
+/// twentieth more for records that live for five minutes at most, such as leases, but not for counts of operations. So sessions
+/// go on in a full store.
 ///
 /// The component bounds what strangers leave (registrations, sign-ins that wait, documents) far below that: 16,384
 /// records and 64 MiB. It also bounds the documents of clients that people have signed in with: 4,096 records and 16
