@@ -330,7 +330,7 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         let sources = Sources::read(settings, environment)?;
         let config = sources.public_client()?;
         logging::start(&config.host);
-        Ok((config, Scope::of(&sources)))
+        Ok((config, sources))
     };
     let remote_server = |settings: ServeSettings, behind: BehindLayer, environment: Environment| {
         let sources = Sources::read_serve(settings.flags, settings.serve, behind, environment)?;
@@ -365,12 +365,12 @@ fn run(cli: Cli, environment: Environment) -> Result<(), CommandError> {
         }
         Command::Login { settings } => commands::block_on(commands::login::run(&public_client(settings, environment)?)),
         Command::Logout { all, settings } => {
-            let (config, scope) = of_accounts(settings, environment)?;
-            commands::block_on(commands::logout::run(&config, scope, all))
+            let (config, sources) = of_accounts(settings, environment)?;
+            commands::block_on(commands::logout::run(&config, Scope::of_sign_out(&sources, all), all))
         }
         Command::Accounts { json, settings } => {
-            let (config, scope) = of_accounts(settings, environment)?;
-            commands::block_on(commands::accounts::run(&config, scope, json))
+            let (config, sources) = of_accounts(settings, environment)?;
+            commands::block_on(commands::accounts::run(&config, Scope::of(&sources), json))
         }
         Command::Store { command } => {
             let stores = |settings: Layer, environment: Environment| -> Result<_, CommandError> {

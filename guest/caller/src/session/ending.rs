@@ -11,10 +11,21 @@ use super::{Owner, grace};
 /// Ends a session. `reason` is a stable code for the audit record.
 pub async fn end(env: &EntraWorld<'_>, id: &str, owner: &Owner, reason: &str) -> Result<(), AcquireError> {
     // The session ends even if that cannot be recorded.
-    remove(env, id).await?;
+    let removed = remove(env, id).await;
     env.trail.set_session(id);
+    if let Err(error) = removed {
+        record_doubt(env, owner).await;
+        return Err(error.into());
+    }
     let event = owner.event("session.revoked", Outcome::Success);
     Ok(env.trail.record(event.because(reason.to_owned())).await?)
+}
+
+/// Records that a session may have ended: the store may have removed it and not have said so, as one does that waits for
+/// replicas. The failure of the store is what counts for the caller, whether or not this can be recorded.
+pub(super) async fn record_doubt(env: &EntraWorld<'_>, owner: &Owner) {
+    let event = owner.event("session.revoked", Outcome::Failure);
+    let _ = env.trail.record(event.because("store".to_owned())).await;
 }
 
 /// Removes the tokens of Entra ID first: if the store fails in between, the client can ask again.

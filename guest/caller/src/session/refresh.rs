@@ -237,7 +237,10 @@ async fn reused(
     let removed = ending::remove(env, id).await;
     let event = owner.event("session.reused", Outcome::Failure);
     env.trail.record(AuditEvent { reason: reason.map(str::to_owned), ..event }).await?;
-    removed?;
+    if let Err(error) = removed {
+        ending::record_doubt(env, owner).await;
+        return Err(error.into());
+    }
     let revoked = owner.event("session.revoked", Outcome::Success);
     env.trail.record(revoked.because("refresh-token-reused".to_owned())).await?;
     Ok(RefreshError::Reused)

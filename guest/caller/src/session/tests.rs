@@ -342,8 +342,24 @@ fn a_revocation_that_breaks_off_can_be_repeated() {
         assert!(matches!(revoke(), Err(AcquireError::Store(_))), "operation {failing}");
         assert_eq!(revoke(), Ok(true));
         assert_eq!(revoke(), Ok(false));
-        assert_eq!((begun.ended(), begun.world.record_names()), (vec!["revoked-by-client".to_owned()], vec![]));
+        let recorded = [&["store".to_owned()][..usize::from(failing > 0)], &["revoked-by-client".to_owned()]].concat();
+        assert_eq!((begun.ended(), begun.world.record_names()), (recorded, vec![]));
     }
+}
+
+/// As a store that waits for replicas, and does not hear of them.
+#[test]
+fn a_session_that_the_store_has_removed_without_saying_so_has_a_record_of_its_end() {
+    let begun = Rc::new(begin());
+    // Reading the session, and removing the tokens of Entra ID.
+    begun.world.fail_store(2);
+    let (other, session) = (Rc::clone(&begun), testing::record(begun.env.settings, &format!("session/{}", begun.id)));
+    begun.world.interrupt_store(2, move || other.world.delete(&session).unwrap());
+    let revoke = || run(lifecycle::revoke(&begun.env, &begun.tokens.refresh_token, "client"));
+    assert!(matches!(revoke(), Err(AcquireError::Store(_))));
+    assert_eq!(revoke(), Ok(false));
+    let last = begun.world.audited().pop().unwrap();
+    assert_eq!((last.name, last.outcome, last.reason.as_deref()), ("session.revoked", Outcome::Failure, Some("store")));
 }
 
 #[test]

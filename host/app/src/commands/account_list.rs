@@ -27,6 +27,13 @@ impl Scope {
         };
         if sources.origins().iter().any(names) { Self::Application } else { Self::Store }
     }
+
+    /// The same for a sign-out. It goes to other applications only if the command line names an account, or `all` of them: an
+    /// account that is configured is that of the configured application.
+    pub fn of_sign_out(sources: &Sources, all: bool) -> Self {
+        let is_named = sources.origins().contains(&("account", SettingOrigin::Flag));
+        if all || is_named { Self::of(sources) } else { Self::Application }
+    }
 }
 
 /// An account, and the application that it is signed in to.
@@ -55,6 +62,11 @@ impl Listed {
     }
 }
 
+/// How an application is named to the person.
+pub(super) fn place(application: &Application) -> String {
+    format!("{} at {}", harmless(&application.client_id), harmless(&authority(application)))
+}
+
 /// The URL of the authority with the tenant, as both are configured.
 fn authority(application: &Application) -> String {
     format!("{}/{}", application.authority, application.tenant)
@@ -67,24 +79,33 @@ pub(super) struct Other {
     pub(super) accounts: Vec<Account>,
 }
 
+/// What was found of the other applications of the store.
+#[derive(Default)]
+pub(super) struct Others {
+    pub(super) seen: Vec<Other>,
+    /// There may be accounts of applications that could not be looked at.
+    pub(super) are_more: bool,
+}
+
 /// The other applications that a command is about. What cannot be read of them is said, and does not hide the rest.
-pub(super) async fn others(config: &Config, person: &PersonStore, scope: Scope) -> Vec<Other> {
+pub(super) async fn others(config: &Config, person: &PersonStore, scope: Scope) -> Others {
+    let mut others = Others::default();
     if scope == Scope::Application {
-        return Vec::new();
+        return others;
     }
     let noted = person.applications().await.unwrap_or_else(|error| {
         console::notice(&format!("entra-mcp: accounts of other applications cannot be listed: {error}"));
+        others.are_more = true;
         Vec::new()
     });
     let configured = Application::of(&config.settings);
-    let mut others = Vec::new();
     for application in noted.into_iter().filter(|application| *application != configured) {
         match accounts_of(config, person, &application).await {
-            Ok((plugin, accounts)) => others.push(Other { application, plugin, accounts }),
+            Ok((plugin, accounts)) => others.seen.push(Other { application, plugin, accounts }),
             Err(error) => {
-                let place = harmless(&authority(&application));
-                let id = harmless(&application.client_id);
-                console::notice(&format!("entra-mcp: the accounts of {id} at {place} cannot be listed: {error}"));
+                let place = place(&application);
+                console::notice(&format!("entra-mcp: the accounts of {place} cannot be listed: {error}"));
+                others.are_more = true;
             }
         }
     }
@@ -167,6 +188,28 @@ pub(super) fn table(listed: &[Listed], configured: &Application, chosen: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Environment, HostLayer, Layer};
+
+    #[test]
+    fn a_sign_out_goes_to_other_applications_if_the_command_line_names_an_account_or_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, "account = 'alice@contoso.example'").unwrap();
+        let flags = Layer { host: HostLayer { config: Some(file), ..HostLayer::default() }, ..Layer::default() };
+        let environment = || Environment::of(&[("HOME", "/home/u"), ("ENTRA_MCP_ACCOUNT", "alice@contoso.example")]);
+        let configured = Sources::read(flags, Environment::of(&[("HOME", "/home/u")])).unwrap();
+        let in_environment = Sources::read(Layer::default(), environment()).unwrap();
+        for sources in [&configured, &in_environment] {
+            assert_eq!(Scope::of_sign_out(sources, false), Scope::Application);
+            assert_eq!(Scope::of_sign_out(sources, true), Scope::Store);
+        }
+        let account = Some("alice@contoso.example".to_owned());
+        let named = Layer { account: account.clone(), ..Layer::default() };
+        assert_eq!(Scope::of_sign_out(&Sources::read(named, environment()).unwrap(), false), Scope::Store);
+        let of_one = Layer { account, tenant_id: Some("contoso.example".to_owned()), ..Layer::default() };
+        let of_one = Sources::read(of_one, environment()).unwrap();
+        assert_eq!([true, false].map(|all| Scope::of_sign_out(&of_one, all)), [Scope::Application; 2]);
+    }
 
     fn account(object_id: &str, tenant_id: &str, username: &str) -> Account {
         Account {

@@ -17,7 +17,7 @@ pub async fn run(config: &Config, scope: Scope, as_json: bool) -> Result<(), Com
         person.note(&configured).await;
     }
     let mut listed: Vec<Listed> = Listed::all(&configured, own).collect();
-    for other in account_list::others(config, &person, scope).await {
+    for other in account_list::others(config, &person, scope).await.seen {
         listed.extend(Listed::all(&other.application, other.accounts));
     }
     let chosen = config.settings.sign_in.account.as_deref();

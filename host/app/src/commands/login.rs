@@ -12,12 +12,13 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     let plugin = person.builder(config, &application)?.build()?;
     let scopes = [config.settings.profile_scope()];
     let mut end = EndRequest::listen()?;
+    // The process may end at any moment once the account is signed in.
+    person.note(&application).await;
     // A window of the identity broker is closed by dropping the call, and not by the end of the process.
     let account = tokio::select! {
         account = plugin.sign_in_interactive(&scopes, config.settings.sign_in.account.as_deref()) => account?,
         () = end.received() => return Err(CommandError::Ended),
     };
-    person.note(&application).await;
-    console::result(&format!("Signed in as {} ({}).", harmless(&account.username), account.home_account_id));
+    console::result(&format!("Signed in as {} ({}).", harmless(&account.username), harmless(&account.home_account_id)));
     Ok(())
 }

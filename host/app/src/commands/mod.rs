@@ -54,6 +54,9 @@ pub enum CommandError {
     /// The arguments contradict each other or the present state.
     #[error("{0}")]
     Usage(String),
+    /// Accounts may still be signed in.
+    #[error("{0}")]
+    SignedIn(String),
     /// A file cannot be read.
     #[error("{path} cannot be read: {reason}")]
     File {

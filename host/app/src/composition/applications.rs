@@ -8,11 +8,17 @@ use entra_mcp_plugin::environment::Settings;
 use entra_mcp_plugin::secret_store::{HOST_PREFIX, SecretBytes, SecretStore, StoreError};
 use serde::{Deserialize, Serialize};
 
+use crate::console;
+
 /// Most applications that are noted; the oldest makes room. Each is asked for its accounts by an instance of its own.
 const MAX_APPLICATIONS: usize = 64;
 
 /// How often a note is tried that another process is faster with.
 const MAX_ATTEMPTS: usize = 16;
+
+/// What follows where the record is damaged.
+const BEGUN_ANEW: &str = "the list of applications in the store was damaged and begins anew: `entra-mcp accounts` and \
+                          `logout --all` find the accounts of another application once it is used again";
 
 /// What has a list of accounts of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,32 +45,48 @@ impl Application {
     }
 }
 
+/// Why applications are not known or noted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplicationsError {
+    /// The store does not have them.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another version has written them differently.
+    #[error("the list of applications in the store has a form that this version of the program does not know")]
+    Form,
+}
+
 fn record() -> String {
     format!("{HOST_PREFIX}applications")
 }
 
-/// One that a later version has written differently names none.
-fn read(record: &SecretBytes) -> Vec<Application> {
-    serde_json::from_slice(record.reveal()).unwrap_or_default()
+/// One that a later version has written differently is left as it is.
+fn read(record: Option<&SecretBytes>) -> Result<Vec<Application>, ApplicationsError> {
+    let Some(record) = record else { return Ok(Vec::new()) };
+    serde_json::from_slice(record.reveal()).map_err(|_| ApplicationsError::Form)
 }
 
 /// The applications that were noted in a store, the oldest first.
-pub async fn noted(store: &dyn SecretStore) -> Result<Vec<Application>, StoreError> {
-    Ok(store.get(&record()).await?.as_ref().map(read).unwrap_or_default())
+pub async fn noted(store: &dyn SecretStore) -> Result<Vec<Application>, ApplicationsError> {
+    read(store.get(&record()).await?.as_ref())
 }
 
 /// Notes an application. That it is there already costs one read.
-pub async fn note(store: &dyn SecretStore, application: &Application) -> Result<(), StoreError> {
+pub async fn note(store: &dyn SecretStore, application: &Application) -> Result<(), ApplicationsError> {
     for _ in 0..MAX_ATTEMPTS {
         let before = match store.get(&record()).await {
-            // The present ones are noted again when they are used.
             Err(StoreError::Unreadable) => {
+                // Another process may have replaced it in between.
+                if !matches!(store.get(&record()).await, Err(StoreError::Unreadable)) {
+                    continue;
+                }
                 store.delete(&record()).await?;
+                console::notice(&format!("entra-mcp: {BEGUN_ANEW}"));
                 None
             }
             before => before?,
         };
-        let mut applications = before.as_ref().map(read).unwrap_or_default();
+        let mut applications = read(before.as_ref())?;
         if applications.contains(application) {
             return Ok(());
         }
@@ -76,21 +98,28 @@ pub async fn note(store: &dyn SecretStore, application: &Application) -> Result<
             return Ok(());
         }
     }
-    Err(StoreError::Unavailable("other processes note applications all the time".to_owned()))
+    Err(StoreError::Unavailable("other processes note applications all the time".to_owned()).into())
 }
 
 /// The same, where the caller goes on without it: the accounts are signed in, and are listed with the settings of their
 /// application.
 pub async fn note_if_possible(store: &dyn SecretStore, application: &Application) {
-    if let Err(error) = note(store, application).await {
-        tracing::debug!(%error, "the application was not noted in the store");
+    match note(store, application).await {
+        Ok(()) => {}
+        Err(ApplicationsError::Store(error)) => tracing::debug!(%error, "the application was not noted in the store"),
+        Err(error @ ApplicationsError::Form) => {
+            tracing::warn!(%error, "the application was not noted in the store: its accounts are listed with its settings only");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
+    use async_trait::async_trait;
     use entra_mcp_plugin::clock::ManualClock;
     use entra_mcp_plugin::secret_store::MemoryStore;
 
@@ -122,11 +151,68 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_note_that_cannot_be_read_is_begun_anew() {
+    async fn a_note_of_a_form_that_is_not_known_is_an_error_and_stays() {
         let store = MemoryStore::new(Arc::new(ManualClock::new(0)));
-        store.put(&record(), SecretBytes::new(b"garbage".to_vec()), None).await.unwrap();
-        assert!(noted(&store).await.unwrap().is_empty());
-        note(&store, &application("a")).await.unwrap();
-        assert_eq!(noted(&store).await.unwrap(), [application("a")]);
+        let later = br#"{"applications":[]}"#;
+        store.put(&record(), SecretBytes::new(later.to_vec()), None).await.unwrap();
+        assert_eq!(noted(&store).await, Err(ApplicationsError::Form));
+        assert_eq!(note(&store, &application("a")).await, Err(ApplicationsError::Form));
+        assert_eq!(store.get(&record()).await.unwrap().unwrap().reveal(), later);
+    }
+
+    /// A store whose record is damaged for so many reads.
+    struct Damaged {
+        records: MemoryStore,
+        reads: AtomicUsize,
+    }
+
+    impl Damaged {
+        /// With another application in it, which another process may have noted in the place of what is damaged.
+        async fn for_reads(reads: usize) -> Self {
+            let records = MemoryStore::new(Arc::new(ManualClock::new(0)));
+            note(&records, &application("other")).await.unwrap();
+            Self { records, reads: AtomicUsize::new(reads) }
+        }
+    }
+
+    #[async_trait]
+    impl SecretStore for Damaged {
+        async fn get(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+            let left = self.reads.load(Ordering::SeqCst);
+            self.reads.store(left.saturating_sub(1), Ordering::SeqCst);
+            if left > 0 { Err(StoreError::Unreadable) } else { self.records.get(key).await }
+        }
+
+        async fn put(&self, key: &str, value: SecretBytes, ttl: Option<Duration>) -> Result<(), StoreError> {
+            self.records.put(key, value, ttl).await
+        }
+
+        async fn take(&self, key: &str) -> Result<Option<SecretBytes>, StoreError> {
+            self.records.take(key).await
+        }
+
+        async fn compare_and_swap(
+            &self,
+            key: &str,
+            expected: Option<SecretBytes>,
+            value: SecretBytes,
+            ttl: Option<Duration>,
+        ) -> Result<bool, StoreError> {
+            self.records.compare_and_swap(key, expected, value, ttl).await
+        }
+
+        async fn delete(&self, key: &str) -> Result<(), StoreError> {
+            self.records.delete(key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_note_is_begun_anew_unless_another_process_has_just_done_so() {
+        let damaged = Damaged::for_reads(2).await;
+        note(&damaged, &application("a")).await.unwrap();
+        assert_eq!(noted(&damaged).await.unwrap(), [application("a")]);
+        let replaced = Damaged::for_reads(1).await;
+        note(&replaced, &application("a")).await.unwrap();
+        assert_eq!(noted(&replaced).await.unwrap(), ["other", "a"].map(application));
     }
 }

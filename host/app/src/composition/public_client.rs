@@ -7,11 +7,11 @@ use std::sync::Arc;
 use entra_mcp_plugin::clock::{Clock, SystemClock};
 use entra_mcp_plugin::identity_broker::SystemBroker;
 use entra_mcp_plugin::outbound_http::{OutboundHttp, OutboundPolicy};
-use entra_mcp_plugin::secret_store::{SecretStore, StoreError};
+use entra_mcp_plugin::secret_store::SecretStore;
 use entra_mcp_plugin::user_agent::{Prompts, SystemBrowser};
 use entra_mcp_plugin::{Error, Plugin, PluginBuilder};
 
-use crate::composition::applications::{self, Application};
+use crate::composition::applications::{self, Application, ApplicationsError};
 use crate::composition::store;
 use crate::config::{Config, LogFormat};
 use crate::prompt;
@@ -51,7 +51,7 @@ impl PersonStore {
     }
 
     /// The applications that people may have signed in to.
-    pub async fn applications(&self) -> Result<Vec<Application>, StoreError> {
+    pub async fn applications(&self) -> Result<Vec<Application>, ApplicationsError> {
         applications::noted(&*self.records).await
     }
 }

@@ -10,7 +10,7 @@ use entra_mcp_plugin::key_vault::VaultKeyFile;
 use entra_mcp_plugin::rate_limiter::{CountingRateLimiter, Rate, RateLimiter};
 use entra_mcp_plugin::secret_store::{
     GivenDataKeys, KeyBeside, KeyFile, KeySource, MemoryStore, NewKey, RedisStore, SecretStore, SqliteStore,
-    StoreRateLimiter, SystemKeyring,
+    StoreLimits, StoreRateLimiter, SystemKeyring,
 };
 
 use super::key_vault::key_vault;
@@ -42,6 +42,7 @@ pub struct OpenedStore {
     pub records: Arc<dyn SecretStore>,
     /// The same, if other machines may share them.
     shared: Option<RedisStore>,
+    limits: StoreLimits,
 }
 
 /// Opens the configured store.
@@ -60,10 +61,15 @@ pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<OpenedS
         }
         StoreLocation::Redis(options) => {
             let store = RedisStore::connect(options, key_source(&config.key, Path::new("")), clock).await?;
-            return Ok(OpenedStore { records: around(Arc::new(store.clone())), shared: Some(store) });
+            let (records, limits) = (around(Arc::new(store.clone())), config.limits);
+            return Ok(OpenedStore { records, shared: Some(store), limits });
         }
     };
-    Ok(OpenedStore { records: around(records), shared: None })
+    let limits = match &config.location {
+        StoreLocation::Memory => MemoryStore::LIMITS,
+        _ => config.limits,
+    };
+    Ok(OpenedStore { records: around(records), shared: None, limits })
 }
 
 /// A store as it is.
@@ -163,7 +169,10 @@ impl OpenedStore {
     ) -> Arc<dyn RateLimiter> {
         match (&self.shared, counted_in) {
             (Some(store), _) => Arc::new(store.rate_limiter(rates)),
-            (None, RateLimitsIn::Store) => Arc::new(StoreRateLimiter::new(Arc::clone(&self.records), clock, rates)),
+            (None, RateLimitsIn::Store) => {
+                let limiter = StoreRateLimiter::new(Arc::clone(&self.records), clock, rates);
+                Arc::new(limiter.in_store_of(self.limits))
+            }
             (None, RateLimitsIn::Process) => Arc::new(CountingRateLimiter::new(clock, rates)),
         }
     }

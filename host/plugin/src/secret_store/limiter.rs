@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 
-use super::{HOST_PREFIX, SecretBytes, SecretStore, StoreError};
+use super::{COUNTS_PREFIX, SecretBytes, SecretStore, StoreError, StoreLimits};
 use crate::clock::Clock;
 use crate::networks;
 use crate::rate_limiter::{CountingRateLimiter, Rate, RateLimiter, count};
@@ -25,6 +25,9 @@ use crate::rate_limiter::{CountingRateLimiter, Rate, RateLimiter, count};
 /// Most pairs of operation and subject that one process counts in the store: as many as the other records that
 /// strangers leave. Others are counted in the process alone.
 const MAX_STORED: usize = 16_384;
+
+/// The part of the records of a store that the counts of one process may be.
+const SHARE: u64 = 8;
 
 /// How often a count is tried that another process is faster with.
 const MAX_ATTEMPTS: usize = 8;
@@ -47,6 +50,14 @@ impl StoreRateLimiter {
     pub fn new(store: Arc<dyn SecretStore>, clock: Arc<dyn Clock>, rates: HashMap<String, Rate>) -> Self {
         let local = CountingRateLimiter::new(Arc::clone(&clock), rates).remembering(MAX_STORED);
         Self { store, clock, local }
+    }
+
+    /// The same in a store with these limits: the counts of this process are an eighth of its records at most, and others are
+    /// counted in the process alone.
+    #[must_use]
+    pub fn in_store_of(self, limits: StoreLimits) -> Self {
+        let share = usize::try_from(limits.records / SHARE).unwrap_or(MAX_STORED);
+        Self { local: self.local.remembering(share.min(MAX_STORED)), ..self }
     }
 
     /// Counts in all records, or in none where one has no room.
@@ -106,7 +117,7 @@ fn counted(operation: &str, subject: &str, rate: Rate) -> Vec<Counted> {
     let key = |subject: &str| {
         // A subject may be longer than the name of a record, and holds no secret.
         let hash = digest::digest(&digest::SHA256, format!("{operation}\n{subject}").as_bytes());
-        format!("{HOST_PREFIX}limit/{}", URL_SAFE_NO_PAD.encode(hash))
+        format!("{COUNTS_PREFIX}{}", URL_SAFE_NO_PAD.encode(hash))
     };
     match subject.parse::<IpAddr>() {
         Err(_) => vec![Counted { key: key(subject), rate }],
@@ -186,6 +197,24 @@ mod tests {
         there.admit("token", "2001:db8:0:4::1").await.unwrap_err();
         // Only the /56 is used up.
         there.admit("token", "2001:db8:0:100::1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn counts_are_an_eighth_of_the_records_of_a_store_and_others_are_counted_in_the_process() {
+        let [here, there] = processes(&ManualClock::new(1_000_000));
+        let here = here.in_store_of(StoreLimits { records: 16, bytes: 1_000 });
+        for subject in ["a", "b", "c"] {
+            for _ in 0..3 {
+                here.admit("token", subject).await.unwrap();
+            }
+        }
+        // The store has two counts, and not the third.
+        for subject in ["a", "b"] {
+            assert_eq!(there.admit("token", subject).await, Err(TEN_SECONDS), "{subject}");
+        }
+        for _ in 0..3 {
+            there.admit("token", "c").await.unwrap();
+        }
     }
 
     #[tokio::test]

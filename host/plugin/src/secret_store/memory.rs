@@ -79,6 +79,9 @@ impl MemoryRecord {
 }
 
 impl MemoryStore {
+    /// What it may have in it.
+    pub const LIMITS: StoreLimits = LIMITS;
+
     /// An empty store.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, records: Mutex::default() }
@@ -104,7 +107,7 @@ impl MemoryStore {
         // What is there can always be written anew.
         let is_known = records.by_name.contains_key(key);
         records.sweep(now);
-        if !is_known && !records.has_room(record.size(), LIMITS.for_life(ttl)) {
+        if !is_known && !records.has_room(record.size(), LIMITS.for_record(key, ttl)) {
             let StoreLimits { records, bytes } = LIMITS;
             return Err(StoreError::Full(format!("{records} records or {bytes} bytes are the most")));
         }
@@ -224,6 +227,9 @@ mod tests {
             store.put(&format!("lease/{number}"), bytes("v"), short).await.unwrap();
         }
         assert!(matches!(store.put("lease", bytes("v"), short).await, Err(StoreError::Full(_))));
+        store.delete("lease/7").await.unwrap();
+        assert!(matches!(store.put("host/limit/count", bytes("v"), short).await, Err(StoreError::Full(_))));
+        store.put("lease/7", bytes("v"), short).await.unwrap();
         store.delete("7").await.unwrap();
         assert!(matches!(store.put("session", bytes("v"), None).await, Err(StoreError::Full(_))));
         store.put("lease", bytes("v"), short).await.unwrap();

@@ -57,6 +57,9 @@ pub const MAX_VALUE_BYTES: usize = 256 * 1024;
 /// The prefix of the names of the host's own records. The component can neither read nor write them.
 pub const HOST_PREFIX: &str = "host/";
 
+/// The prefix of the names of counts of operations, which a rate limiter keeps in the store.
+const COUNTS_PREFIX: &str = "host/limit/";
+
 /// The content of a record. Redacted in `Debug`, zeroised when the last of its clones, which share it, is dropped.
 #[derive(Clone)]
 pub struct SecretBytes(Arc<Zeroizing<Vec<u8>>>);
@@ -116,14 +119,16 @@ pub const DEFAULT_MAX_BYTES: u64 = 4 << 30;
 
 /// What lives no longer than this has room in a full store too: answers to refreshes (3 minutes), leases (70 s), and what says
 /// that the server is ready (5 s), without which sessions would end. What strangers leave lives longer (10 minutes at least), but
-/// for the lease and the failure of a document that is fetched for them.
+/// for the lease and the failure of a document that is fetched for them, and for counts of their operations, which have no part
+/// in it.
 const SHORT: Duration = Duration::from_secs(5 * 60);
 
 /// The part of the limits that is kept for that, above them.
 const RESERVE: u64 = 20;
 
 /// The size limits of a store in a file or in memory. A full store can still replace existing records, and keeps a
-/// twentieth more for records that live for five minutes at most, such as leases. So sessions go on in a full store.
+/// twentieth more for records that live for five minutes at most, such as leases, but not for counts of operations. So sessions
+/// go on in a full store.
 ///
 /// The component bounds what strangers leave (registrations, sign-ins that wait, documents) far below that: 16,384
 /// records and 64 MiB. It also bounds the documents of clients that people have signed in with: 4,096 records and 16
@@ -143,11 +148,13 @@ impl Default for StoreLimits {
 }
 
 impl StoreLimits {
-    /// The limits for a record that lives so long.
-    fn for_life(self, ttl: Option<Duration>) -> Self {
+    /// The limits for a record of this name that lives so long.
+    fn for_record(self, key: &str, ttl: Option<Duration>) -> Self {
         let more = |limit: u64| limit.saturating_add(limit / RESERVE);
         match ttl {
-            Some(ttl) if ttl <= SHORT => Self { records: more(self.records), bytes: more(self.bytes) },
+            Some(ttl) if ttl <= SHORT && !key.starts_with(COUNTS_PREFIX) => {
+                Self { records: more(self.records), bytes: more(self.bytes) }
+            }
             _ => self,
         }
     }

@@ -146,15 +146,15 @@ pub enum RedisError {
     /// There is no key, for another reason.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// Records of a cluster were not all seen.
+    /// Records may have been passed over.
     #[error(
         "not every record of the secret store {place} was seen, because {reason}. Nothing was changed. Run this again when \
-         the cluster is at rest: `redis-cli --cluster check` says whether it is"
+         the servers are at rest: of a cluster, `redis-cli --cluster check` says whether it is"
     )]
     Unsettled {
         /// The servers.
         place: String,
-        /// What has happened to the cluster.
+        /// What has happened to the servers.
         reason: &'static str,
     },
 }
@@ -232,7 +232,7 @@ impl OpenRedis {
             // The client of Redis asks for the provider of the process. An embedding program may have set one.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let link = Link::new(&options.url, roots).map_err(|error| setup(error.to_string()))?;
+        let link = Link::new(&options.url, roots, Arc::clone(&clock)).map_err(|error| setup(error.to_string()))?;
         let missing = || RedisError::KeyMissing { place: options.url.to_string(), key: source.place() };
         let keys = source.read()?.ok_or_else(missing)?;
         let cipher = Cipher::new(&keys, Arc::clone(&source), Arc::clone(&clock)).ok_or(KeyError::NoRandomness)?;

@@ -453,7 +453,7 @@ impl StoreTransaction<'_> {
         let name: HiddenName = self.cipher.hidden_name(key);
         let sealed = self.cipher.seal(&name, expires_at, value.reveal())?;
         self.purge()?;
-        limits::make_room(self.connection, limits, &name, (sealed.len(), ttl), self.now_as_column())?;
+        limits::make_room(self.connection, limits, (key, &name), (sealed.len(), ttl), self.now_as_column())?;
         // Not in one statement: see `limits::COUNTED`.
         let update = "UPDATE record SET sealed = ?2, expires_at = ?3 WHERE name = ?1";
         if self.connection.prepare_cached(update)?.execute(params![name, sealed, expires_at])? == 0 {

@@ -1,8 +1,11 @@
 //! Several accounts in one store, as the commands name and list them.
 
 use std::process::Output;
+use std::sync::Arc;
 
 use entra_mcp_emulator::Endpoint;
+use entra_mcp_plugin::clock::SystemClock;
+use entra_mcp_plugin::secret_store::{SecretBytes, SecretStore as _, SqliteStore};
 use serde_json::{Value, json};
 
 use super::commands::Home;
@@ -125,17 +128,52 @@ async fn accounts_of_all_tenants_of_the_store_are_listed_and_signed_out_unless_o
     assert_eq!(rows, [row(TENANT), row(domain)], "{table}");
 
     // The configured one comes first, and the account is signed out of one application at a time.
-    for left in [vec![second], vec![]] {
-        let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
-        assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({FIRST}).\n")), "{log}");
-        assert_eq!(listed(&[]).await, left);
-    }
+    let signed_out = format!("Signed out {ALICE} ({FIRST}).\n");
+    let signed_out_elsewhere = format!("Signed out {ALICE} ({FIRST}) from {client} at {}.\n", authority(domain));
+    let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, &output), (Some(0), &signed_out), "{log}");
+    // An account of the configuration is that of the configured application.
+    let configured = home.program(&["logout"]).env("ENTRA_MCP_ACCOUNT", FIRST).output().await.unwrap();
+    let (code, output, log) = said(configured);
+    assert_eq!((code, output.as_str()), (Some(2), ""), "{log}");
+    assert_eq!(listed(&[]).await, [second]);
+    let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, &output), (Some(0), &signed_out_elsewhere), "{log}");
+    assert!(listed(&[]).await.is_empty());
     let (code, output, _) = run(&home, &["logout", "--account", FIRST]).await;
     assert_eq!((code, output.as_str()), (Some(2), ""));
 
     login(&["login"]).await;
     login(&["login", "--tenant", domain]).await;
     let (code, output, log) = run(&home, &["logout", "--all"]).await;
-    assert_eq!((code, output), (Some(0), format!("Signed out {ALICE} ({FIRST}).\n").repeat(2)), "{log}");
+    assert_eq!((code, output), (Some(0), signed_out + &signed_out_elsewhere), "{log}");
     assert!(listed(&[]).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_accounts_are_signed_out_that_can_be_and_a_sign_out_that_may_leave_some_fails() {
+    let home = Home::new().await;
+    let (domain, at) = ("contoso.example", home.emulator().endpoints());
+    assert!(home.run_with_person(&["login", "--tenant", domain]).await.status.success());
+    // Another application, which this program cannot look at.
+    {
+        let path = home.path().join(".local/share/entra-mcp/secrets.db");
+        let store = SqliteStore::open(&path, Arc::new(SystemClock::new())).unwrap();
+        let noted = store.get("host/applications").await.unwrap().unwrap();
+        let mut noted: Vec<Value> = serde_json::from_slice(noted.reveal()).unwrap();
+        noted.insert(0, json!({ "authority": "no URL", "tenant": "t", "client_id": "c" }));
+        let noted = SecretBytes::new(serde_json::to_vec(&noted).unwrap());
+        store.put("host/applications", noted, None).await.unwrap();
+    }
+
+    let (code, output, log) = run(&home, &["logout", "--account", FIRST]).await;
+    assert_eq!((code, output.as_str()), (Some(1), ""), "{log}");
+    assert!(log.contains("may be signed in to an application that cannot be looked at"), "{log}");
+    let place = format!("{} at {}/{domain}", at.public_client_id, at.authority);
+    for expected in [format!("Signed out {ALICE} ({FIRST}) from {place}.\n"), String::new()] {
+        let (code, output, log) = run(&home, &["logout", "--all"]).await;
+        assert_eq!((code, output), (Some(1), expected), "{log}");
+        assert!(log.contains("entra-mcp: the accounts of c at no URL/t cannot be listed: "), "{log}");
+        assert!(log.contains("entra-mcp: not all accounts were signed out: the lines above say why\n"), "{log}");
+    }
 }

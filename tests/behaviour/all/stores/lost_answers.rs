@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use entra_mcp_plugin::clock::ManualClock;
-use entra_mcp_plugin::secret_store::{RedisStore, SecretStore as _, StoreError};
+use entra_mcp_plugin::secret_store::{RedisError, RedisStore, SecretStore as _, StoreError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -97,4 +97,29 @@ async fn a_cluster_is_not_told_twice_what_may_be_done_once() {
         let left = text(store.get("code").await.unwrap());
         assert_eq!(left.as_deref(), (command == "SET").then_some("third"), "{command}");
     }
+}
+
+/// The server may have restarted, or be another one: what it makes of the cursor is not known.
+#[tokio::test]
+#[cfg_attr(not(tool = "redis-server"), ignore = "needs redis-server: use tests/run")]
+async fn a_walk_over_all_records_whose_connection_breaks_says_that_it_may_have_passed_over_some() {
+    let redis = Redis::start("redis-server").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = options(&format!("redis://{}/0", listener.local_addr().unwrap()));
+    let loses = Loses::default();
+    tokio::spawn(pass_on(listener, redis.address(), Arc::clone(&loses)));
+    let clock = || Arc::new(ManualClock::new(0));
+    let store = RedisStore::connect(&options, keys(), clock()).await.unwrap();
+    store.put("k", bytes("v"), None).await.unwrap();
+    *loses.lock().unwrap() = Some("SCAN");
+    let checked = RedisStore::check(&options, keys(), clock()).await.err();
+    assert_eq!(*loses.lock().unwrap(), None);
+    *loses.lock().unwrap() = Some("SCAN");
+    let rotated = RedisStore::rotated_keys(&options, keys(), clock()).await.err();
+    assert_eq!(*loses.lock().unwrap(), None);
+    for refused in [checked, rotated] {
+        let Some(RedisError::Unsettled { reason, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(reason, "the connection has broken meanwhile");
+    }
+    assert_eq!(RedisStore::check(&options, keys(), clock()).await.unwrap().records, 1);
 }

@@ -30,8 +30,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long the thread that waits for a person reads from the bus before it looks whether the answer is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How many such looks the end of a window waits until the bus has its request. One is enough for a bus that reads.
-const MAX_LOOKS: u32 = 10;
+/// How many such looks the end of a window waits until the bus has its request. One is enough for a bus that reads. The thread
+/// that waits may be one of the runtime, on which other calls depend.
+const MAX_LOOKS: u32 = 2;
 
 /// Longest answer in bytes. Tokens have 1 to 4 KiB each.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;

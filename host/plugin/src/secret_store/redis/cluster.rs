@@ -56,7 +56,7 @@ struct Master {
 pub(super) enum Unseen {
     /// A node does not answer, or refuses.
     Failed(Failure),
-    /// The cluster is not at rest.
+    /// The servers are not at rest.
     Unsettled(&'static str),
 }
 

@@ -21,7 +21,8 @@ const BATCH: u32 = 500;
 
 impl RedisStore {
     /// Opens every record below the prefix, and changes nothing. What is written or removed meanwhile may be counted or not.
-    /// While slots of a cluster move, it is an error, since records that move may be passed over.
+    /// While slots of a cluster move, it is an error, since records that move may be passed over. So it is if the server
+    /// restarts or another one takes over meanwhile.
     pub async fn check(
         options: &RedisOptions,
         source: Arc<dyn KeySource>,
@@ -197,6 +198,8 @@ impl OpenRedis {
         look: &mut impl FnMut(Option<HiddenName>, &[u8]),
     ) -> Result<(), RedisError> {
         let below = format!("{}r:", self.prefix);
+        // A cursor tells another server, or the same one after a restart, nothing: it passes over records without an error.
+        let connections = self.link.connections();
         let mut cursor = 0_u64;
         loop {
             let mut command = redis::cmd("SCAN");
@@ -218,6 +221,9 @@ impl OpenRedis {
                 if seen.insert(key) {
                     look(name, &stored);
                 }
+            }
+            if self.link.connections() != connections {
+                return Err(self.link.unseen(Unseen::Unsettled("the connection has broken meanwhile")));
             }
             cursor = next;
             if cursor == 0 {

@@ -4,9 +4,9 @@
 //! surely was not carried out is sent again, on a new connection; of one whose answer was lost, only what may be done twice
 //! is. [`ANSWER_WITHIN`] bounds everything that a call waits for. Once a call has waited in vain, later ones make one attempt
 //! each, and none waits for another, so that a server that is away holds up no instances. Nor does a node of a cluster whose
-//! others answer: they name it for its records, and later calls that are told so twice wait no longer.
+//! others answer: they name it for its records, and for a minute, later calls that are told so twice wait no longer.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use super::cluster::{Nodes, receiver};
 use super::url::{RedisKind, RedisUrl};
+use crate::clock::Clock;
 use crate::secret_store::StoreError;
 
 /// How long a call waits, in all. MCP clients give up after some ten seconds, and a call of a tool asks several times.
@@ -49,6 +50,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// the command is. So it never does; but after each failure it looks up anew where records are, and connects to lost nodes.
 const CLUSTER_RETRIES: u32 = 0;
 
+/// How long no call waits for a node again for which one has waited in vain: it may be back since.
+const LOST_FOR: Duration = Duration::from_secs(60);
+
 /// Whether a command may be carried out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -65,10 +69,26 @@ pub(super) struct Link {
     /// A call has waited in vain, and none has got an answer since.
     away: AtomicBool,
     /// Nodes of a cluster for which a call has waited in vain, although others answer.
-    lost: std::sync::Mutex<BTreeSet<String>>,
+    lost: std::sync::Mutex<Lost>,
+    clock: Arc<dyn Clock>,
     /// How many connections were made.
     connections: AtomicU64,
     place: String,
+}
+
+/// Addresses of nodes, each with a reading of the monotonic clock.
+#[derive(Default)]
+struct Lost(BTreeMap<String, Duration>);
+
+impl Lost {
+    fn insert(&mut self, address: &str, now: Duration) {
+        self.0.insert(address.to_owned(), now);
+    }
+
+    fn contains(&mut self, address: &str, now: Duration) -> bool {
+        self.0.retain(|_, lost_at| now.saturating_sub(*lost_at) < LOST_FOR);
+        self.0.contains_key(address)
+    }
 }
 
 enum Connector {
@@ -117,7 +137,7 @@ enum Verdict {
 
 impl Link {
     /// A link to the servers of an address. `roots`: the certificates to trust (PEM).
-    pub(super) fn new(url: &RedisUrl, roots: Option<Vec<u8>>) -> RedisResult<Self> {
+    pub(super) fn new(url: &RedisUrl, roots: Option<Vec<u8>>, clock: Arc<dyn Clock>) -> RedisResult<Self> {
         let certificates = TlsCertificates { client_tls: None, root_cert: roots };
         let address = |(host, port): &(String, u16)| match url.tls {
             true => ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None },
@@ -165,6 +185,7 @@ impl Link {
             present: Mutex::default(),
             away: AtomicBool::new(false),
             lost: std::sync::Mutex::default(),
+            clock,
             connections: AtomicU64::new(0),
             place: url.to_string(),
         })
@@ -268,11 +289,12 @@ impl Link {
     fn leads_to_lost(&self, failure: &Failure, pause: Duration) -> bool {
         let Some((address, _)) = failure.redirect_node() else { return false };
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.monotonic();
         if pause >= LONGEST_PAUSE {
-            lost.insert(address.to_owned());
+            lost.insert(address, now);
             return false;
         }
-        pause > FIRST_PAUSE && lost.contains(address)
+        pause > FIRST_PAUSE && lost.contains(address, now)
     }
 
     /// Sends a command once, and to the node that is about to get its record if that is no more where it was.
@@ -432,6 +454,8 @@ impl Verdict {
                 | ServerErrorKind::ClusterDown,
             )
             | ErrorKind::MasterNameNotFoundBySentinel => Self::NotDone,
+            // It names no host that a client could reach, and does not until the slot has moved.
+            ErrorKind::Server(ServerErrorKind::Ask) if receiver(failure).is_none() => Self::Refused,
             ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Self::Elsewhere,
             // One of them is `TRYAGAIN`: of several keys, some are at one node and some at another, until all have moved.
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Self::Refused,
@@ -444,4 +468,30 @@ impl Verdict {
 #[allow(clippy::disallowed_methods, reason = "it waits for another machine, which no injected clock could hurry")]
 async fn wait(pause: Duration) {
     tokio::time::sleep(pause).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_lost_is_waited_for_again_after_a_minute() {
+        let (mut lost, at) = (Lost::default(), Duration::from_secs(1_000));
+        lost.insert("10.0.0.1:6379", at);
+        assert!(!lost.contains("10.0.0.2:6379", at));
+        assert!(lost.contains("10.0.0.1:6379", at + Duration::from_secs(59)));
+        assert!(!lost.contains("10.0.0.1:6379", at + Duration::from_secs(60)));
+        assert!(lost.0.is_empty());
+    }
+
+    #[test]
+    fn a_record_on_its_way_to_a_node_without_a_host_is_refused_at_once() {
+        let is_refused = |text: &str| {
+            let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            matches!(Verdict::of(&value.extract_error().unwrap_err()), Verdict::Refused)
+        };
+        assert!(is_refused("ASK 7 :6380"));
+        assert!(!is_refused("ASK 7 10.0.0.1:6380"));
+        assert!(!is_refused("MOVED 7 10.0.0.1:6380"));
+    }
 }

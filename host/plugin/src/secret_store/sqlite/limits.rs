@@ -43,12 +43,12 @@ pub(super) const COUNTED: &str = "
 pub(super) fn make_room(
     connection: &Connection,
     limits: StoreLimits,
-    name: &HiddenName,
+    (key, name): (&str, &HiddenName),
     (bytes, ttl): (usize, Option<Duration>),
     now: i64,
 ) -> Result<(), StoreError> {
     let told = limits;
-    let limits = limits.for_life(ttl);
+    let limits = limits.for_record(key, ttl);
     let mut known = connection.prepare_cached("SELECT 1 FROM record WHERE name = ?1")?;
     if has_room(connection, limits, bytes)? || known.exists(params![name])? {
         return Ok(());

@@ -58,6 +58,7 @@ async fn a_full_store_takes_records_that_live_for_minutes_and_not_without_end() 
     }
     assert!(is_full(store.put("session", bytes("v"), None).await));
     assert!(is_full(store.put("sign-in", bytes("v"), Some(Duration::from_secs(301))).await));
+    assert!(is_full(store.put("host/limit/count", bytes("v"), minutes).await), "strangers leave counts");
     store.put("session-answer", bytes("v"), minutes).await.unwrap();
     assert!(store.compare_and_swap("lease", None, bytes("v"), minutes).await.unwrap());
     assert!(is_full(store.put("ready", bytes("v"), minutes).await), "a twentieth is kept for them");
