@@ -257,9 +257,7 @@ impl Gate {
                 };
                 Body::Events(passed(event_ids::tied(body, &grant.event_key), place, true))
             }
-            answer::GatedBody::Json(body)
-                if grant.judge_answer && !(grant.answer_may_stream && streamed::is_utf_8(&headers)) =>
-            {
+            answer::GatedBody::Json(body) if grant.judge_answer && !grant.answer_may_stream => {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
                 Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
             }

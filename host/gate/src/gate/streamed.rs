@@ -13,8 +13,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use entra_mcp_boundary::unasked::{Unfit, Watch};
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -23,17 +21,6 @@ use super::Unfinished;
 use super::judged::MessageJudge;
 use super::noted::{self, Noted};
 use crate::behind::{AnswerBody, BehindError};
-
-/// Whether readers of an answer read it as UTF-8. Some heed a `charset` that is another one.
-pub(super) fn is_utf_8(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    content_type
-        .split(';')
-        .skip(1)
-        .filter_map(|parameter| parameter.split_once('='))
-        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
-        .all(|(_, charset)| charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
-}
 
 /// Passes an answer on.
 pub(super) async fn message(judge: MessageJudge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
@@ -144,7 +131,6 @@ impl Body for Watched {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http_body_util::Full;
 
     use super::*;
@@ -154,21 +140,5 @@ mod tests {
         let rest = Full::new(Bytes::from_static(b"the rest")).map_err(|never| match never {}).boxed_unsync();
         let body = begun(Bytes::from_static(b"first, "), rest);
         assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(15), false));
-    }
-
-    #[test]
-    fn another_charset_than_utf_8_is_recognised() {
-        for (content_type, expected) in [
-            ("application/json", true),
-            ("application/json; charset=utf-8", true),
-            ("application/json;CHARSET=\"UTF-8\" ; a=b", true),
-            ("application/json; charset=utf-7", false),
-            ("application/json; a=b;charset = \"utf-16le\"", false),
-            ("application/json; charset=utf-8; charset=utf-7", false),
-        ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-            assert_eq!(is_utf_8(&headers), expected, "{content_type}");
-        }
-        assert!(!is_utf_8(&HeaderMap::new()));
     }
 }
