@@ -19,6 +19,7 @@ use entra_mcp_plugin::Error;
 use entra_mcp_plugin::gatekeeper::{Admission, AnswerHead, Grant, Header, Request as Asked, Response as Answered};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -174,7 +175,7 @@ impl Gate {
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
             return refused;
         }
-        let asked = if grant.judge_answer { request.body().clone() } else { Bytes::new() };
+        let asked = if grant.judge_answer { judged::asked_id(request.body()) } else { None };
         let begun = self.begin(request, &grant).await;
         let (status, no_token, answer) = match begun {
             Err(Unfinished::Behind(BehindError::NoToken(no_token))) => {
@@ -241,7 +242,7 @@ impl Gate {
         clean: Clean,
         Occupies { place, occupied, deadline }: Occupies,
         admitted: Instant,
-        (grant, asked): (&Grant, Bytes),
+        (grant, asked): (&Grant, Option<Value>),
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
         let judge =
