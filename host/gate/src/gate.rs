@@ -69,12 +69,29 @@ const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::DELETE];
 
 /// The body of an answer.
 pub enum Body {
-    /// All of it.
-    Whole(Bytes),
+    /// All of it. The caller has its place until it is sent: a client of HTTP/2 that takes nothing keeps it in memory.
+    Whole(Bytes, HeldPlace),
     /// One message, written while it is read.
     Message(AnswerBody),
     /// Events, for as long as the server behind has some.
     Events(AnswerBody),
+}
+
+impl Body {
+    /// All of it, which occupies no place.
+    fn free(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(bytes.into(), HeldPlace::default())
+    }
+
+    fn whole(bytes: Bytes, place: callers::CallerPlace) -> Self {
+        Self::Whole(bytes, HeldPlace { _place: Some(place) })
+    }
+}
+
+/// The place of a caller, given back when this is dropped.
+#[derive(Default)]
+pub struct HeldPlace {
+    _place: Option<callers::CallerPlace>,
 }
 
 /// What becomes of a request.
@@ -249,7 +266,7 @@ impl Gate {
             || MessageJudge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
-            answer::GatedBody::Nothing => Body::Whole(Bytes::new()),
+            answer::GatedBody::Nothing => Body::free(Bytes::new()),
             answer::GatedBody::Events(body) => {
                 let body = match (grant.judge_answer, grant.note_answer) {
                     (true, _) => judge().events(body),
@@ -260,7 +277,7 @@ impl Gate {
             }
             answer::GatedBody::Json(body) if grant.judge_answer && !grant.answer_may_stream => {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
-                Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
+                Body::whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?, place)
             }
             answer::GatedBody::Json(body) if grant.judge_answer || grant.note_answer => {
                 let begins = async {
@@ -270,13 +287,13 @@ impl Gate {
                     }
                 };
                 match tokio::time::timeout_at(deadline, begins).await.unwrap_or(Err(BehindError::TimedOut.into()))? {
-                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Whole(bytes) => Body::whole(bytes, place),
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
             answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => {
                 match streamed::unread(body, deadline).await? {
-                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Whole(bytes) => Body::whole(bytes, place),
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
@@ -290,7 +307,7 @@ impl Gate {
     /// An answer of the component.
     fn decided(&self, answer: Answered, correlation_id: &str) -> Response<Body> {
         let Answered { status, headers, body } = answer;
-        let mut response = Response::new(Body::Whole(body.into()));
+        let mut response = Response::new(Body::free(body));
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
         let appended = append_fields(response.headers_mut(), &headers);
         match (status, appended) {

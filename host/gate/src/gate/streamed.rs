@@ -36,8 +36,9 @@ pub(super) async fn message(judge: MessageJudge, mut body: AnswerBody) -> Result
     Ok(Noted::Passing(noted::passing(judge, first, Watched { inner: Some(body), watch }.boxed_unsync())))
 }
 
-/// Passes an answer on that is not looked at. One that comes in one piece goes out in one: with its head, in one write, and
-/// nothing has to watch over it. One that does not begin before the deadline may still do so.
+/// Passes an answer on that is not looked at. One that comes in one piece goes out in one: with its head, in one write. No task
+/// looks whether its client takes it, so it keeps the place of its caller until it is sent. One that does not begin before the
+/// deadline may still do so.
 pub(super) async fn unread(mut body: AnswerBody, deadline: Instant) -> Result<Noted, BehindError> {
     let begins = tokio::time::timeout_at(deadline, noted::first(&mut body)).await;
     let Ok(first) = begins else { return Ok(Noted::Passing(body)) };

@@ -285,7 +285,7 @@ async fn a_message_of_one_piece_goes_out_in_one_and_https_is_kept() {
     let server = Server::new(|| Ok(json("{}")));
     let answer = ask(&gate_with(&keeper, &server, |options| options.https = true), post()).await;
     assert_eq!(field(&answer, "strict-transport-security"), Some("max-age=31536000"));
-    let Body::Whole(body) = answer.into_body() else { panic!("it came in one piece") };
+    let Body::Whole(body, _) = answer.into_body() else { panic!("it came in one piece") };
     assert_eq!(body, "{}");
 }
 
