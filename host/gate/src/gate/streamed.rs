@@ -7,6 +7,9 @@
 //! second look at names that occur twice. What it hands out is noted while it passes, as elsewhere (`noted.rs`).
 //!
 //! Only an answer that begins with what cannot pass is read as a whole and judged, as every answer to a request for a list is.
+//! The begin is the first piece that arrives. So what becomes of an answer with a list depends on how its server and the network
+//! have cut it: with the list in the first piece, its client gets it judged; with the list behind that, it breaks off. In neither
+//! case does the client get what it may not see.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
