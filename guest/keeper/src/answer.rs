@@ -23,7 +23,8 @@ pub fn clean(status: u16, from: &[Field], reads: Reads) -> Result<Clean, &'stati
         return Err("its status is none");
     }
     let head = Head::read(status, &fields::head(from), reads)?;
-    let passed = from.iter().filter(|(name, _)| head.passes(name)).cloned().collect();
+    let passed = |(name, value): &Field| Some((name.clone(), head.passed(name, value)?.to_vec()));
+    let passed = from.iter().filter_map(passed).collect();
     let session_id = head.session_id.filter(|id| !id.is_empty());
     Ok(Clean { status, fields: passed, session_id, content: head.content })
 }
@@ -62,6 +63,21 @@ mod tests {
         let names: Vec<_> = clean.fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["content-type", "mcp-protocol-version"]);
         assert_eq!((clean.session_id.as_deref(), clean.content), (Some("abc"), AnswerContent::Json));
+    }
+
+    #[test]
+    fn the_type_passes_without_its_parameters_and_another_charset_is_refused() {
+        for media in ["application/json", "text/event-stream"] {
+            let named = |parameters: &str| fields(&[("content-type", format!("{media}{parameters}").as_str())]);
+            let clean = clean(200, &named("; Charset=\"UTF-8\"; a=b"), JUDGED).unwrap();
+            assert_eq!(clean.fields, fields(&[("content-type", media)]));
+            for parameters in
+                [";charset=utf-7", ";charset*=utf-8''utf-7", ";charset*0=utf-7", ";charset=utf-8;charset=a"]
+            {
+                let refused = super::clean(200, &named(parameters), Reads::default());
+                assert_eq!(refused, Err("its charset is not UTF-8"), "{media}{parameters}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::sealing::KEY_BYTES;
 /// Bytes of the code that a text begins with (256 bits).
 const CODE_BYTES: usize = 32;
 
-/// The keys of one purpose.
+/// The keys of one purpose. What hashes with them is zeroised as well: it begins from their words.
 struct Keys {
     code: Zeroizing<[u8; KEY_BYTES]>,
     stream: Zeroizing<[u8; KEY_BYTES]>,
@@ -47,19 +47,22 @@ pub(crate) fn open(key: &[u8], purpose: &str, sealed: &[u8]) -> Option<Zeroizing
 impl Keys {
     fn derive(key: &[u8], purpose: &str) -> Self {
         let mut keys = Self { code: Zeroizing::new([0; KEY_BYTES]), stream: Zeroizing::new([0; KEY_BYTES]) };
-        let mut derived = blake3::Hasher::new_derive_key(purpose).update(key).finalize_xof();
+        let mut hasher = Zeroizing::new(blake3::Hasher::new_derive_key(purpose));
+        let mut derived = Zeroizing::new(hasher.update(key).finalize_xof());
         derived.fill(keys.code.as_mut_slice());
         derived.fill(keys.stream.as_mut_slice());
         keys
     }
 
     fn code_of(&self, plain: &[u8]) -> [u8; CODE_BYTES] {
-        *blake3::keyed_hash(&self.code, plain).as_bytes()
+        let mut hasher = Zeroizing::new(blake3::Hasher::new_keyed(&self.code));
+        *hasher.update(plain).finalize().as_bytes()
     }
 
     /// Writes the bytes with the key stream of a code to a place of the same length. It is its own inverse.
     fn apply(&self, code: &[u8; CODE_BYTES], bytes: &[u8], to: &mut [u8]) {
-        blake3::Hasher::new_keyed(&self.stream).update(code).finalize_xof().fill(to);
+        let mut hasher = Zeroizing::new(blake3::Hasher::new_keyed(&self.stream));
+        Zeroizing::new(hasher.update(code).finalize_xof()).fill(to);
         for (stream, byte) in to.iter_mut().zip(bytes) {
             *stream ^= byte;
         }
@@ -68,9 +71,25 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroize as _;
+
     use super::*;
 
     const KEY: [u8; KEY_BYTES] = [7; KEY_BYTES];
+
+    #[test]
+    fn nothing_of_a_key_is_left_in_what_hashed_with_it() {
+        let left = |key: &[u8; KEY_BYTES]| {
+            let mut hasher = blake3::Hasher::new_keyed(key);
+            let mut stream = hasher.update(b"the value").finalize_xof();
+            hasher.zeroize();
+            stream.zeroize();
+            let mut bytes = [0; 64];
+            stream.fill(&mut bytes);
+            (hasher.finalize(), bytes)
+        };
+        assert_eq!(left(&KEY), left(&[8; KEY_BYTES]));
+    }
 
     #[test]
     fn a_text_opens_with_its_key_and_purpose_only() {

@@ -106,7 +106,7 @@ impl HttpHandler for ComponentHandler {
 /// The answer of the gate as the server sends it.
 fn relayed(body: gate::Body) -> HttpBody {
     match body {
-        gate::Body::Whole(bytes) => HttpBody::full(bytes),
+        gate::Body::Whole(bytes, place) => HttpBody::full_holding(bytes, place),
         gate::Body::Message(body) => HttpBody::event_stream(Relayed(body)),
         gate::Body::Events(body) => HttpBody::relayed_stream(Relayed(body)),
     }

@@ -7,6 +7,8 @@
 //!   no `Location`, `Link`, `Refresh`, `Clear-Site-Data`, `Alt-Svc`, `Server`.
 //! - The types are JSON, events and plain text. An error of another type, such as a page of a proxy, keeps its status
 //!   and loses its body; the gate refuses any other answer of another type. 202 and 204 have no body.
+//! - JSON and events are UTF-8. Their type passes without its parameters: a client that decodes by a `charset` would read
+//!   another message than the gate and the component have read. An answer that names another charset is refused.
 //! - The gate refuses redirects and upgrades. It also refuses 401 and 407, which would send clients to sign in anew
 //!   although the server has refused the gate's credentials, not theirs.
 
@@ -77,6 +79,8 @@ pub struct Head {
     pub session_id: Option<String>,
     /// The form of the body.
     pub content: AnswerContent,
+    /// `Content-Type` of JSON and events, as it passes. `None`: it passes as it is, if there is a body.
+    pub content_type: Option<String>,
 }
 
 impl Head {
@@ -100,7 +104,8 @@ impl Head {
             Ok(Some(_)) | Err(Several) => return Err("its session id is none"),
         };
         let succeeded = (200..300).contains(&status);
-        let content = match media(one(fields, CONTENT_TYPE).map_err(|Several| "its type is none")?) {
+        let named = one(fields, CONTENT_TYPE).map_err(|Several| "its type is none")?;
+        let content = match named.map_or(Media::None, |named| media(&essence(named))) {
             Media::None => AnswerContent::Nothing,
             _ if [202, 204, 205].contains(&status) => AnswerContent::Nothing,
             Media::Json => AnswerContent::Json,
@@ -122,14 +127,22 @@ impl Head {
         if is_read && !coding.is_none_or(is_identity) {
             return Err("it is compressed, and has to be read");
         }
-        Ok(Self { session_id, content })
+        let is_utf_8 = matches!(content, AnswerContent::Json | AnswerContent::Events);
+        if is_utf_8 && !named.is_none_or(names_utf_8) {
+            return Err("its charset is not UTF-8");
+        }
+        Ok(Self { session_id, content, content_type: named.filter(|_| is_utf_8).map(essence) })
     }
 
-    /// Whether a field passes.
-    pub fn passes(&self, name: &str) -> bool {
+    /// The value with which a field passes. `None`: it does not pass.
+    pub fn passed<'v>(&'v self, name: &str, value: &'v [u8]) -> Option<&'v [u8]> {
         let is_mcp = name.starts_with(MCP) && name != SESSION_ID;
         let of_no_body = self.content == AnswerContent::Nothing && OF_A_BODY.contains(&name);
-        (is_mcp || PASSED.contains(&name)) && !of_no_body
+        if of_no_body || !(is_mcp || PASSED.contains(&name)) {
+            return None;
+        }
+        let rewritten = self.content_type.as_deref().filter(|_| name == CONTENT_TYPE);
+        Some(rewritten.map_or(value, str::as_bytes))
     }
 }
 
@@ -173,16 +186,37 @@ enum Media {
     Other,
 }
 
-fn media(content_type: Option<&str>) -> Media {
-    let Some(content_type) = content_type else { return Media::None };
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
+/// A type without its parameters.
+fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn media(essence: &str) -> Media {
+    match essence {
         "application/json" => Media::Json,
         "text/event-stream" => Media::Events,
         "text/plain" => Media::Text,
-        other if other.starts_with("application/") && other.ends_with("+json") => Media::Json,
-        _ => Media::Other,
+        other => match other.strip_prefix("application/").and_then(|other| other.strip_suffix("+json")) {
+            Some(name) if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte)) => {
+                Media::Json
+            }
+            Some(_) | None => Media::Other,
+        },
     }
+}
+
+/// Whether a type names no charset, or UTF-8 in the plain form. Forms that some readers put together from several
+/// parameters (`charset*`, RFC 2231) have no use here, and count as another one.
+fn names_utf_8(content_type: &str) -> bool {
+    content_type.split(';').skip(1).all(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = value.trim().trim_matches('"');
+        match name.trim().to_ascii_lowercase().strip_prefix("charset") {
+            Some("") => ["utf-8", "utf8"].iter().any(|known| value.eq_ignore_ascii_case(known)),
+            Some(rest) => !rest.starts_with('*'),
+            None => true,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -202,13 +236,15 @@ mod tests {
         let head = head.unwrap();
         assert_eq!((head.session_id.as_deref(), head.content), (Some("abc"), AnswerContent::Json));
         for name in ["content-type", "content-encoding", "mcp-protocol-version", "retry-after"] {
-            assert!(head.passes(name), "{name}");
+            assert!(head.passed(name, b"a").is_some(), "{name}");
         }
         for name in ["mcp-session-id", "set-cookie", "location", "www-authenticate", "access-control-allow-origin"] {
-            assert!(!head.passes(name), "{name}");
+            assert_eq!(head.passed(name, b"a"), None, "{name}");
         }
         let empty = read(202, &[("content-type", "application/json")], Reads::default()).unwrap();
-        assert!(!empty.passes("content-type") && !empty.passes("content-encoding") && empty.passes("date"));
+        for (name, passed) in [("content-type", None), ("content-encoding", None), ("date", Some(&b"a"[..]))] {
+            assert_eq!(empty.passed(name, b"a"), passed, "{name}");
+        }
     }
 
     #[test]
@@ -230,10 +266,71 @@ mod tests {
                 if refused {
                     Err("it is compressed, and has to be read")
                 } else {
-                    Ok(Head { session_id: None, content: AnswerContent::Events })
+                    Ok(Head {
+                        session_id: None,
+                        content: AnswerContent::Events,
+                        content_type: Some("text/event-stream".to_owned()),
+                    })
                 }
             );
             assert!(read(200, &fields, Reads::default()).is_ok(), "{coding}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_what_is_utf_8_passes_without_its_parameters() {
+        for (named, passed) in [
+            ("application/json", "application/json"),
+            ("Application/JSON ; Charset=\"UTF-8\"; a=b", "application/json"),
+            ("application/json;charset=utf8;charset=utf-8", "application/json"),
+            ("application/problem+json; x-charset=utf-7", "application/problem+json"),
+            ("TEXT/event-stream;charset=utf-8", "text/event-stream"),
+            ("text/event-stream; charsets=utf-7", "text/event-stream"),
+            ("text/plain; charset=iso-8859-1", "text/plain; charset=iso-8859-1"),
+        ] {
+            let head = read(200, &[("content-type", named)], Reads::default()).unwrap();
+            let value = head.passed("content-type", named.as_bytes());
+            assert_eq!(value, Some(passed.as_bytes()), "{named}");
+        }
+        let head = read(200, &[("content-type", "application/json")], Reads::default()).unwrap();
+        assert_eq!(head.passed("content-language", b"de"), Some(&b"de"[..]));
+    }
+
+    #[test]
+    fn json_and_events_in_another_charset_than_utf_8_are_refused_whether_they_are_judged_or_not() {
+        for media in ["application/json", "Application/JSON", "text/event-stream", "application/problem+json"] {
+            for parameters in [
+                "charset=utf-7",
+                "CHARSET=UTF-7",
+                " charset = \"utf-7\"",
+                "a=b;charset=utf-16le",
+                "charset=utf-8; charset=utf-7",
+                "charset=utf-7; charset=utf-8",
+                "charset=\"utf-8; charset=utf-7\"",
+                "charset*=utf-8''utf-7",
+                "Charset*=us-ascii'en'utf%2D7",
+                "charset*0=utf; charset*1=-7",
+                "charset*0*=utf-8''utf-7",
+                "charset=utf-8, text/html",
+                "charset=",
+                "charset",
+            ] {
+                let named = format!("{media};{parameters}");
+                for (status, reads) in [(200, Reads::default()), (200, JUDGED), (500, JUDGED)] {
+                    let head = read(status, &[("content-type", named.as_str())], reads);
+                    assert_eq!(head, Err("its charset is not UTF-8"), "{named}");
+                }
+                let nothing = read(202, &[("content-type", named.as_str())], JUDGED).unwrap();
+                assert_eq!((nothing.content, nothing.content_type), (AnswerContent::Nothing, None), "{named}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_that_only_ends_like_json_is_another_one() {
+        for named in ["application/json, text/html+json", "application/a b+json", "application/a\"b+json"] {
+            let head = read(200, &[("content-type", named)], Reads::default());
+            assert_eq!(head, Err("it is neither JSON nor events"), "{named}");
         }
     }
 

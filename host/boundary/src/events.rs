@@ -13,8 +13,9 @@ use crate::members::{
 /// A byte order mark, which may be at the start of the stream and is not part of it.
 pub const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The start of an escape by which a name may be written otherwise, and the letter that some readers take for an `s`.
-const DISGUISES: [&str; 2] = [r"\u0", "\u{17f}"];
+/// The start of an escape by which a name may be written otherwise, and the letters that some readers take for an `s` and a
+/// `k`, the second one as an escape too.
+const DISGUISES: [&str; 4] = [r"\u0", "\u{17f}", r"\u212a", "\u{212a}"];
 
 /// Whether a text may be or contain a message that depends on the caller: one with a list, one that says how far it may be
 /// shared, one that hands something out. Some readers of JSON ignore the case of names, so all cases count.
@@ -40,7 +41,7 @@ fn words_with(first: u8) -> &'static [&'static str] {
         b'c' => &[CACHE_SCOPE, CONTENTS],
         b'p' => &[PROMPTS],
         b's' => &[SUPPORTED_VERSIONS],
-        b'\\' | 0xc5 => &DISGUISES,
+        b'\\' | 0xc5 | 0xe2 => &DISGUISES,
         _ => &[],
     }
 }
@@ -329,10 +330,18 @@ mod tests {
             r#"{"\u0054ools":[]}"#,
             "{\"tool\u{17f}\":[]}",
             r#"{"tool\u017f":[]}"#,
+            "{\"tas\u{212a}s\":[]}",
+            r#"{"tas\u212as":[]}"#,
+            r#"{"TAS\u212AS":[]}"#,
         ] {
             assert!(may_list(text.as_bytes()), "{text}");
         }
-        for text in [r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"tool"}]}}"#, "", "tool"] {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"tool"}]}}"#,
+            "{\"text\":\"\u{201c}tool\u{201d}, \\u2019 and \\u212b\"}",
+            "",
+            "tool",
+        ] {
             assert!(!may_list(text.as_bytes()), "{text}");
         }
     }

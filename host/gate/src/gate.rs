@@ -19,6 +19,7 @@ use entra_mcp_plugin::Error;
 use entra_mcp_plugin::gatekeeper::{Admission, AnswerHead, Grant, Header, Request as Asked, Response as Answered};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -68,12 +69,29 @@ const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::DELETE];
 
 /// The body of an answer.
 pub enum Body {
-    /// All of it.
-    Whole(Bytes),
+    /// All of it. The caller has its place until it is sent: a client of HTTP/2 that takes nothing keeps it in memory.
+    Whole(Bytes, HeldPlace),
     /// One message, written while it is read.
     Message(AnswerBody),
     /// Events, for as long as the server behind has some.
     Events(AnswerBody),
+}
+
+impl Body {
+    /// All of it, which occupies no place.
+    fn free(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(bytes.into(), HeldPlace::default())
+    }
+
+    fn whole(bytes: Bytes, place: callers::CallerPlace) -> Self {
+        Self::Whole(bytes, HeldPlace { _place: Some(place) })
+    }
+}
+
+/// The place of a caller, given back when this is dropped.
+#[derive(Default)]
+pub struct HeldPlace {
+    _place: Option<callers::CallerPlace>,
 }
 
 /// What becomes of a request.
@@ -174,7 +192,7 @@ impl Gate {
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
             return refused;
         }
-        let asked = if grant.judge_answer { request.body().clone() } else { Bytes::new() };
+        let asked = if grant.judge_answer { judged::asked_id(request.body()) } else { None };
         let begun = self.begin(request, &grant).await;
         let (status, no_token, answer) = match begun {
             Err(Unfinished::Behind(BehindError::NoToken(no_token))) => {
@@ -241,14 +259,14 @@ impl Gate {
         clean: Clean,
         Occupies { place, occupied, deadline }: Occupies,
         admitted: Instant,
-        (grant, asked): (&Grant, Bytes),
+        (grant, asked): (&Grant, Option<Value>),
     ) -> Result<Response<Body>, Unfinished> {
         let Clean { status, headers, content, session_id: _ } = clean;
         let judge =
             || MessageJudge::new(Arc::clone(&self.keeper), Zeroizing::new(grant.handle.clone()), occupied, asked);
         let passed = |body, place, is_stream| life::limited(callers::held(body, place), admitted, is_stream);
         let body = match content {
-            answer::GatedBody::Nothing => Body::Whole(Bytes::new()),
+            answer::GatedBody::Nothing => Body::free(Bytes::new()),
             answer::GatedBody::Events(body) => {
                 let body = match (grant.judge_answer, grant.note_answer) {
                     (true, _) => judge().events(body),
@@ -257,11 +275,9 @@ impl Gate {
                 };
                 Body::Events(passed(event_ids::tied(body, &grant.event_key), place, true))
             }
-            answer::GatedBody::Json(body)
-                if grant.judge_answer && !(grant.answer_may_stream && streamed::is_utf_8(&headers)) =>
-            {
+            answer::GatedBody::Json(body) if grant.judge_answer && !grant.answer_may_stream => {
                 let judged = tokio::time::timeout_at(deadline, judge().message(body)).await;
-                Body::Whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?)
+                Body::whole(judged.unwrap_or(Err(BehindError::TimedOut.into()))?, place)
             }
             answer::GatedBody::Json(body) if grant.judge_answer || grant.note_answer => {
                 let begins = async {
@@ -271,13 +287,13 @@ impl Gate {
                     }
                 };
                 match tokio::time::timeout_at(deadline, begins).await.unwrap_or(Err(BehindError::TimedOut.into()))? {
-                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Whole(bytes) => Body::whole(bytes, place),
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
             answer::GatedBody::Json(body) | answer::GatedBody::Text(body) => {
                 match streamed::unread(body, deadline).await? {
-                    noted::Noted::Whole(bytes) => Body::Whole(bytes),
+                    noted::Noted::Whole(bytes) => Body::whole(bytes, place),
                     noted::Noted::Passing(body) => Body::Message(passed(body, place, false)),
                 }
             }
@@ -291,7 +307,7 @@ impl Gate {
     /// An answer of the component.
     fn decided(&self, answer: Answered, correlation_id: &str) -> Response<Body> {
         let Answered { status, headers, body } = answer;
-        let mut response = Response::new(Body::Whole(body.into()));
+        let mut response = Response::new(Body::free(body));
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
         let appended = append_fields(response.headers_mut(), &headers);
         match (status, appended) {

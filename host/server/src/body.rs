@@ -15,14 +15,21 @@ use http_body::{Body, Frame, SizeHint};
 pub struct HttpBody(Content);
 
 enum Content {
-    Full(Option<Bytes>),
-    Stream { written: Pin<Box<dyn Body<Data = Bytes, Error = BrokenOff> + Send>>, relayed: bool },
+    Full {
+        bytes: Option<Bytes>,
+        /// Dropped with the body.
+        _held: Option<Box<dyn Send>>,
+    },
+    Stream {
+        written: Pin<Box<dyn Body<Data = Bytes, Error = BrokenOff> + Send>>,
+        relayed: bool,
+    },
 }
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full(bytes) => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
+            Self::Full { bytes, .. } => f.debug_tuple("Full").field(&bytes.as_ref().map(Bytes::len)).finish(),
             Self::Stream { .. } => f.write_str("Stream"),
         }
     }
@@ -39,7 +46,12 @@ pub struct BrokenOff {
 impl HttpBody {
     /// A body that is all there.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Content::Full(Some(bytes.into())))
+        Self(Content::Full { bytes: Some(bytes.into()), _held: None })
+    }
+
+    /// A body that is all there, and what it occupies until it is sent or given up.
+    pub fn full_holding(bytes: impl Into<Bytes>, held: impl Send + 'static) -> Self {
+        Self(Content::Full { bytes: Some(bytes.into()), _held: Some(Box::new(held)) })
     }
 
     /// An event stream, which is written while it is read.
@@ -73,7 +85,7 @@ impl Body for HttpBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.0 {
-            Content::Full(bytes) => {
+            Content::Full { bytes, .. } => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
             }
             Content::Stream { written, .. } => written.as_mut().poll_frame(context),
@@ -82,17 +94,36 @@ impl Body for HttpBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Full { bytes, .. } => bytes.as_ref().is_none_or(Bytes::is_empty),
             Content::Stream { written, .. } => written.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Content::Full(bytes) => {
+            Content::Full { bytes, .. } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
             }
             Content::Stream { written, .. } => written.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_whole_body_holds_what_it_occupies_until_it_is_dropped() {
+        let held = Arc::new(());
+        let mut body = HttpBody::full_holding("x", Arc::clone(&held));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+        assert_eq!((body.is_end_stream(), Arc::strong_count(&held)), (true, 2));
+        drop(body);
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

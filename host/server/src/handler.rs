@@ -36,7 +36,8 @@ pub trait HttpHandler: Send + Sync + 'static {
         false
     }
 
-    /// Time from a whole request to its answer, where [`Limits::request_time`](super::Limits::request_time) does not hold.
+    /// Time from a whole request to its answer, where [`Limits::request_time`](super::Limits::request_time) does not hold, and
+    /// again as much for the rest of an answer that is written while it is read.
     fn request_time(&self, _method: &Method, _path: &str) -> Option<Duration> {
         None
     }

@@ -72,8 +72,10 @@ pub(super) async fn answer(
     let closes = waited(closes, rest, pause, &in_flight).await;
     match handled {
         Ok((response, holds)) => {
+            // What another server writes may last, and finds a place as soon as an ordinary answer would be over.
+            let time = if response.body().is_relayed() { shared.options.limits.request_time } else { holds.time };
             let deadline = (response.body().is_event_stream() && holds.place.is_none())
-                .then(|| Box::pin(tokio::time::sleep(shared.options.limits.request_time)));
+                .then(|| Box::pin(tokio::time::sleep(time)));
             let shared = Arc::clone(shared);
             let mut response = response;
             if closes && version != Version::HTTP_2 {
@@ -238,6 +240,7 @@ async fn handled(
     });
     let holds = Holds {
         client: Some(client),
+        time,
         place: place.filter(|_| is_stream),
         _buffered: Some(buffered),
         _handled: Some(handled).filter(|_| is_stream),
@@ -343,6 +346,8 @@ impl Drop for StreamPlace {
 struct Holds {
     /// Whose it is, unless the request was refused.
     client: Option<IpAddr>,
+    /// Time for the rest of an answer that the handler writes while it is read.
+    time: Duration,
     place: Option<StreamPlace>,
     _buffered: Option<Share>,
     _handled: Option<Handled>,

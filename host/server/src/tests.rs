@@ -119,7 +119,7 @@ impl HttpHandler for Component {
                 self.go_on.notified().await;
                 guard.done();
             }
-            "/sse" | "/relay" | "/relayed-answer" => {
+            "/sse" | "/relay" | "/relayed-answer" | "/answer" | "/long-answer" => {
                 let guard = self.guard();
                 self.begun.notify_one();
                 let hello = futures_util::stream::unfold((guard, true), |(guard, first)| async move {
@@ -129,7 +129,8 @@ impl HttpHandler for Component {
                     Some((Ok(http_body::Frame::data(Bytes::from_static(b"data: hello\n\n"))), (guard, false)))
                 });
                 let hello = http_body_util::StreamBody::new(hello);
-                let body = if path == "/sse" { HttpBody::event_stream(hello) } else { HttpBody::relayed_stream(hello) };
+                let is_relayed = path.starts_with("/relay");
+                let body = if is_relayed { HttpBody::relayed_stream(hello) } else { HttpBody::event_stream(hello) };
                 return Response::new(body);
             }
             _ => {}
@@ -163,7 +164,7 @@ impl HttpHandler for Component {
     }
 
     fn request_time(&self, _method: &Method, path: &str) -> Option<Duration> {
-        (path == "/long").then_some(PATIENCE)
+        path.starts_with("/long").then_some(PATIENCE)
     }
 
     fn is_health_check(&self, path: &str) -> bool {

@@ -74,12 +74,14 @@ fn is_concerned(message: &Value) -> bool {
     CONCERNED.iter().any(|member| result.contains_key(*member)) || !handed::names_in(result).is_empty()
 }
 
-/// Whether a client that does not compare names exactly could find a list where this server finds none.
+/// Whether a client that does not compare names exactly could find a list where this server finds none. Only members of the
+/// result itself count: what a tool says in `content` and `structuredContent` has any names.
 fn is_ambiguous(message: &Value) -> bool {
     let Value::Object(message) = message else { return false };
     let of_result = |result: &Value| {
         result.as_object().is_some_and(|result| {
-            LISTS.iter().map(|(list, ..)| list).chain(&ABOUT_LISTS).any(|member| has_variant(result, member))
+            let lists = LISTS.iter().map(|(list, ..)| list).chain([&TASKS]);
+            lists.chain(&ABOUT_LISTS).any(|member| has_variant(result, member))
         })
     };
     has_variant(message, RESULT) || message.get(RESULT).is_some_and(of_result)

@@ -40,8 +40,11 @@ pub(super) fn clean(response: Response<AnswerBody>, reads: Reads) -> Result<Clea
     let head = Head::read(status.as_u16(), &fields, reads)
         .map_err(|reason| BehindError::Malformed(format!("{reason} (status {status})")))?;
     let mut headers = HeaderMap::new();
-    for (name, value) in parts.headers.iter().filter(|(name, _)| head.passes(name.as_str())) {
-        headers.append(name.clone(), value.clone());
+    for (name, value) in &parts.headers {
+        let Some(passed) = head.passed(name.as_str(), value.as_bytes()) else { continue };
+        let passed = HeaderValue::from_bytes(passed)
+            .map_err(|_| BehindError::Malformed(format!("its {name} cannot be written (status {status})")))?;
+        headers.append(name.clone(), passed);
     }
     let content = match head.content {
         AnswerContent::Nothing => GatedBody::Nothing,

@@ -44,7 +44,7 @@ fn later(reason: &str, correlation_id: &str) -> Response<Body> {
 /// A text for people.
 pub(super) fn plain_text(status: StatusCode, reason: &str, correlation_id: &str) -> Response<Body> {
     let text = format!("{reason} (correlation id {correlation_id})\n");
-    let mut response = Response::new(Body::Whole(text.into()));
+    let mut response = Response::new(Body::free(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

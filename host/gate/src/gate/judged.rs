@@ -41,6 +41,9 @@ const FREE_BYTES: usize = 16 * 1024;
 /// Longest time from the first byte of an event to its end, as it is held all the while. Servers write an event at once.
 const EVENT_WITHIN: Duration = Duration::from_secs(60);
 
+/// Bytes of the longest id of a request that an error is told for. Usual are numbers, and UUIDs of 36.
+const MAX_ID_BYTES: usize = 1024;
+
 /// What JSON-RPC calls an error of the server.
 const INTERNAL_ERROR: i32 = -32603;
 
@@ -113,13 +116,19 @@ struct Asked {
     id: Option<Value>,
 }
 
+/// The id of a request, if it is one message. The answer keeps this of it, and not its body, which nothing counts any more.
+pub(super) fn asked_id(request: &[u8]) -> Option<Value> {
+    let id = serde_json::from_slice::<Asked>(request).ok()?.id?;
+    (id.is_number() || id.as_str().is_some_and(|id| id.len() <= MAX_ID_BYTES)).then_some(id)
+}
+
 /// Has the messages of one answer judged.
 pub(super) struct MessageJudge {
     keeper: Arc<dyn Gatekeeper>,
     handle: Zeroizing<String>,
     occupied: Occupied,
-    /// What was asked, if it was a message.
-    asked: Bytes,
+    /// The id of what was asked, if it was one request.
+    asked: Option<Value>,
 }
 
 impl MessageJudge {
@@ -127,15 +136,14 @@ impl MessageJudge {
         keeper: Arc<dyn Gatekeeper>,
         handle: Zeroizing<String>,
         occupied: Occupied,
-        asked: Bytes,
+        asked: Option<Value>,
     ) -> Self {
         Self { keeper, handle, occupied, asked }
     }
 
     /// What takes the place of an answer that is too long. `None` where it is not the answer to one request.
     fn too_long(&self) -> Option<String> {
-        let asked: Asked = serde_json::from_slice(&self.asked).ok()?;
-        let id = asked.id.filter(|id| id.is_string() || id.is_number())?;
+        let id = self.asked.as_ref()?;
         tracing::warn!("an answer is too long to be judged: its client gets an error");
         let error = json!({ "code": INTERNAL_ERROR, "message": TOO_LONG });
         Some(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())

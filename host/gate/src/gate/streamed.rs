@@ -7,14 +7,15 @@
 //! second look at names that occur twice. What it hands out is noted while it passes, as elsewhere (`noted.rs`).
 //!
 //! Only an answer that begins with what cannot pass is read as a whole and judged, as every answer to a request for a list is.
+//! The begin is the first piece that arrives. So what becomes of an answer with a list depends on how its server and the network
+//! have cut it: with the list in the first piece, its client gets it judged; with the list behind that, it breaks off. In neither
+//! case does the client get what it may not see.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use entra_mcp_boundary::unasked::{Unfit, Watch};
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -23,17 +24,6 @@ use super::Unfinished;
 use super::judged::MessageJudge;
 use super::noted::{self, Noted};
 use crate::behind::{AnswerBody, BehindError};
-
-/// Whether readers of an answer read it as UTF-8. Some heed a `charset` that is another one.
-pub(super) fn is_utf_8(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    content_type
-        .split(';')
-        .skip(1)
-        .filter_map(|parameter| parameter.split_once('='))
-        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
-        .all(|(_, charset)| charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
-}
 
 /// Passes an answer on.
 pub(super) async fn message(judge: MessageJudge, mut body: AnswerBody) -> Result<Noted, Unfinished> {
@@ -49,8 +39,9 @@ pub(super) async fn message(judge: MessageJudge, mut body: AnswerBody) -> Result
     Ok(Noted::Passing(noted::passing(judge, first, Watched { inner: Some(body), watch }.boxed_unsync())))
 }
 
-/// Passes an answer on that is not looked at. One that comes in one piece goes out in one: with its head, in one write, and
-/// nothing has to watch over it. One that does not begin before the deadline may still do so.
+/// Passes an answer on that is not looked at. One that comes in one piece goes out in one: with its head, in one write. No task
+/// looks whether its client takes it, so it keeps the place of its caller until it is sent. One that does not begin before the
+/// deadline may still do so.
 pub(super) async fn unread(mut body: AnswerBody, deadline: Instant) -> Result<Noted, BehindError> {
     let begins = tokio::time::timeout_at(deadline, noted::first(&mut body)).await;
     let Ok(first) = begins else { return Ok(Noted::Passing(body)) };
@@ -144,7 +135,6 @@ impl Body for Watched {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http_body_util::Full;
 
     use super::*;
@@ -154,21 +144,5 @@ mod tests {
         let rest = Full::new(Bytes::from_static(b"the rest")).map_err(|never| match never {}).boxed_unsync();
         let body = begun(Bytes::from_static(b"first, "), rest);
         assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(15), false));
-    }
-
-    #[test]
-    fn another_charset_than_utf_8_is_recognised() {
-        for (content_type, expected) in [
-            ("application/json", true),
-            ("application/json; charset=utf-8", true),
-            ("application/json;CHARSET=\"UTF-8\" ; a=b", true),
-            ("application/json; charset=utf-7", false),
-            ("application/json; a=b;charset = \"utf-16le\"", false),
-            ("application/json; charset=utf-8; charset=utf-7", false),
-        ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-            assert_eq!(is_utf_8(&headers), expected, "{content_type}");
-        }
-        assert!(!is_utf_8(&HeaderMap::new()));
     }
 }

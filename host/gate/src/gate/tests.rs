@@ -258,7 +258,7 @@ async fn ask(gate: &Gate, request: Request<Bytes>) -> Response<Body> {
 /// The whole body as text, or why it broke off.
 async fn text(response: Response<Body>) -> Result<String, BehindError> {
     let bytes = match response.into_body() {
-        Body::Whole(bytes) => bytes,
+        Body::Whole(bytes, _) => bytes,
         Body::Message(body) | Body::Events(body) => {
             let collected = body.collect().await?;
             assert!(collected.trailers().is_none(), "trailers are dropped");

@@ -288,6 +288,19 @@ async fn a_handler_may_take_longer_where_it_says_so() {
     assert_eq!(Reply::read(&mut waiting).await.status(), 200);
 }
 
+#[tokio::test]
+async fn an_answer_that_is_written_while_it_is_read_may_take_as_long_as_its_handler_says() {
+    let server = Running::limited(short()).await;
+    let long = streaming(&server, "/long-answer").await;
+    pass(short().request_time * 2).await;
+    assert!(!server.component.cancelled.flag.load(Ordering::SeqCst), "it goes on");
+    drop(long);
+    server.component.was_cancelled().await;
+    server.component.cancelled.flag.store(false, Ordering::SeqCst);
+    let _ordinary = streaming(&server, "/answer").await;
+    server.component.was_cancelled().await;
+}
+
 /// An HTTP/2 client that opens this window for each answer, and the answer to a GET.
 async fn answer_over_http2(server: &Running, path: &str, window: u32) -> Response<hyper::body::Incoming> {
     let io = hyper_util::rt::TokioIo::new(server.connect().await);

@@ -14,6 +14,8 @@ use super::records::{ALICE, Site};
 use crate::support::patience::soon;
 use crate::support::session::sign_in;
 
+mod charset;
+
 const BOB: &str = "bob@contoso.example";
 
 /// The tool that a rule is about. No caller has the role.

@@ -195,6 +195,7 @@ fn what_needs_no_change_comes_through_as_it_is() {
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#,
         r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#,
         r#"[{"jsonrpc":"2.0","id":1,"result":{}}]"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":{"Tasks":[],"TOOLS":1,"tasks":[1]}}}"#,
     ] {
         assert_eq!(run(judge_answer(&lab.later(), grant.handle.reveal(), message.to_owned())), message);
     }
@@ -280,6 +281,8 @@ fn a_list_under_a_name_that_a_client_may_read_as_that_of_a_list_is_an_error() {
         r#"{"jsonrpc":"2.0","id":7,"result":{"cachescope":"public","contents":[]}}"#,
         r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"list","Name":"delete_record"}]}}"#,
         r#"{"jsonrpc":"2.0","id":7,"result":{"resources":[{"uri":"crm://open","URI":"crm://secret"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"Tasks":[{"taskId":"7"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"tas\u212as":[{"taskId":"7"}]}}"#,
         r#"[{"jsonrpc":"2.0","id":7,"re\u017fult":{}}]"#,
     ] {
         let judged = run(judge_answer(&lab.later(), grant.handle.reveal(), message.to_owned()));

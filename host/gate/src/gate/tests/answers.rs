@@ -146,6 +146,8 @@ async fn pages_and_files_do_not_pass() {
         (200, "text/html", 502, None),
         (200, "image/svg+xml", 502, None),
         (200, "application/javascript", 502, None),
+        (200, "application/json; charset=utf-7", 502, None),
+        (200, "text/event-stream; charset*=utf-8''utf-7", 502, None),
         (404, "text/html; charset=utf-8", 404, Some("")),
         (503, "text/html", 503, Some("")),
         (404, "text/plain", 404, Some("text")),
@@ -160,6 +162,14 @@ async fn pages_and_files_do_not_pass() {
             assert_eq!(field(&answer, "content-type").is_some(), !body.is_empty(), "{media}");
             assert_eq!(text(answer).await.unwrap(), body, "{media}");
         }
+    }
+    for (named, passed) in [
+        ("Application/JSON; Charset=\"UTF-8\"; a=b", "application/json"),
+        ("text/event-stream;charset=utf-8", "text/event-stream"),
+        ("text/plain; charset=iso-8859-1", "text/plain; charset=iso-8859-1"),
+    ] {
+        let (_, answer) = answered(move || Ok(response(200, &[("content-type", named)], full("text")))).await;
+        assert_eq!(field(&answer, "content-type"), Some(passed));
     }
     let (_, untyped) = answered(|| Ok(response(200, &[], full("<script>")))).await;
     assert_eq!(text(untyped).await.unwrap(), "");
@@ -275,7 +285,7 @@ async fn a_message_of_one_piece_goes_out_in_one_and_https_is_kept() {
     let server = Server::new(|| Ok(json("{}")));
     let answer = ask(&gate_with(&keeper, &server, |options| options.https = true), post()).await;
     assert_eq!(field(&answer, "strict-transport-security"), Some("max-age=31536000"));
-    let Body::Whole(body) = answer.into_body() else { panic!("it came in one piece") };
+    let Body::Whole(body, _) = answer.into_body() else { panic!("it came in one piece") };
     assert_eq!(body, "{}");
 }
 

@@ -261,6 +261,40 @@ async fn a_request_whose_answer_is_too_long_to_be_judged_gets_an_error_after_wha
     assert!(keeper.judged.lock().unwrap().is_empty());
 }
 
+#[test]
+fn only_the_id_of_one_request_is_kept_of_it() {
+    for (asked, id) in [
+        (r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#.to_owned(), Some(serde_json::json!(7))),
+        (format!(r#"{{"id":"{}"}}"#, "a".repeat(1024)), Some(serde_json::json!("a".repeat(1024)))),
+        (format!(r#"{{"id":"{}"}}"#, "a".repeat(1025)), None),
+        (r#"{"id":[1]}"#.to_owned(), None),
+        (r#"{"id":null}"#.to_owned(), None),
+        (r#"[{"id":1}]"#.to_owned(), None),
+        (String::new(), None),
+    ] {
+        assert_eq!(judged::asked_id(asked.as_bytes()), id, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn the_body_of_a_request_is_not_kept_while_its_answer_goes_on() {
+    let asked = Bytes::from(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#.to_owned());
+    for media in ["text/event-stream", "application/json"] {
+        let keeper = Keeper::granting(Grant { judge_answer: true, answer_may_stream: true, ..grant() });
+        let (sender, body) = written();
+        let body = Mutex::new(Some(body));
+        let answer = move || Ok(response(200, &[("content-type", media)], body.lock().unwrap().take().unwrap()));
+        let server = Server::new(answer);
+        sender.send("{\"jsonrpc\":").await.unwrap();
+        let mut request = post();
+        *request.body_mut() = asked.clone();
+        let answer = ask(&gate(&keeper, &server), request).await;
+        server.seen.lock().unwrap().clear();
+        assert!(matches!(answer.body(), Body::Events(_) | Body::Message(_)), "{media}: it goes on");
+        assert!(asked.is_unique(), "{media}");
+    }
+}
+
 #[tokio::test]
 async fn lines_without_a_message_pass_together() {
     for line in ["\n", ":\n\n", "data: 1\n\n"] {

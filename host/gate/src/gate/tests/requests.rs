@@ -207,6 +207,21 @@ async fn one_caller_does_not_keep_others_out() {
     assert_eq!(ask(&bounded, post()).await.status(), 200);
 }
 
+#[tokio::test]
+async fn an_answer_of_one_piece_keeps_the_place_of_its_caller_until_it_is_dropped() {
+    let judged = Grant { judge_answer: true, ..grant() };
+    let watched = Grant { answer_may_stream: true, ..judged.clone() };
+    for grant in [grant(), Grant { note_answer: true, ..grant() }, watched, judged] {
+        let server = Server::new(|| Ok(json(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)));
+        let gate = gate_with(&Keeper::granting(grant), &server, |options| options.requests_per_caller = 1);
+        let answer = ask(&gate, post()).await;
+        assert!(matches!(answer.body(), Body::Whole(..)));
+        refused(ask(&gate, post()).await, 503, "c-1").await;
+        drop(answer);
+        assert_eq!(ask(&gate, post()).await.status(), 200);
+    }
+}
+
 /// A server behind that takes four requests at once.
 struct Narrow(Arc<Server>);
 

@@ -54,7 +54,7 @@ async fn an_answer_of_one_piece_and_one_of_any_length_pass_as_they_are() {
     let short = format!("{BEGIN}}}}}");
     let sent = short.clone();
     let answer = answered(&keeper, move || json(&sent)).await;
-    assert!(matches!(answer.body(), Body::Whole(_)));
+    assert!(matches!(answer.body(), Body::Whole(..)));
     assert_eq!(text(answer).await.unwrap(), short);
     let long = format!("{BEGIN},\"x\":\"{}\"}}}}", "x".repeat(5 * 1024 * 1024));
     let sent = long.clone();
@@ -84,10 +84,6 @@ async fn an_answer_breaks_off_before_a_list_wherever_it_is_cut() {
 
 #[tokio::test]
 async fn what_begins_with_a_list_or_cannot_be_read_is_judged_as_a_whole() {
-    let utf_7 = || response(200, &[("content-type", "application/json; charset=utf-7")], full(BEGIN));
-    let keeper = streaming();
-    assert_eq!(text(answered(&keeper, utf_7).await).await.unwrap(), JUDGED);
-    assert_eq!(*keeper.judged.lock().unwrap(), [BEGIN]);
     for pieces in [&[LIST][..], &[LIST, " "], &["no JSON"], &["{'result'", ":{}}"]] {
         let keeper = streaming();
         let pieces: Vec<String> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
