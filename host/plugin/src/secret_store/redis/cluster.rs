@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -14,7 +15,13 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use super::link::{CONNECT_NODE_WITHIN, ONE_ANSWER_WITHIN};
+/// How long one attempt to connect to a node may take. The client of a cluster waits for all nodes of the address, and then
+/// for all that these name: one that keeps silent, as after the loss of its machine, must not take all of an operation's time.
+/// While the client looks up where slots are, it waits so long too, and passes no answers on.
+pub(super) const CONNECT_NODE_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long one attempt waits for its answer, so that there is time for a second one on a new connection.
+pub(super) const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// Parts into which a cluster divides names of records. Each has one master.
 const SLOTS: u16 = 16_384;

@@ -23,7 +23,7 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::cluster::{Nodes, receiver};
+use super::cluster::{CONNECT_NODE_WITHIN, Nodes, ONE_ANSWER_WITHIN, receiver};
 use super::url::{RedisKind, RedisUrl};
 use crate::clock::Clock;
 use crate::secret_store::StoreError;
@@ -33,14 +33,6 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long one attempt to connect may take, with TLS and authentication.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-
-/// The same for one node of a cluster. The client of a cluster waits for all nodes of the address, and then for all that these
-/// name: one that keeps silent, as after the loss of its machine, must not take all of the time above. While it looks up where
-/// slots are, it waits so long too, and passes no answers on.
-pub(super) const CONNECT_NODE_WITHIN: Duration = Duration::from_millis(300);
-
-/// How long one attempt waits for its answer, so that there is time for a second one on a new connection.
-pub(super) const ONE_ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// The pause before the first new attempt, and the longest pause. A server that was restarted is back in some 100 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
