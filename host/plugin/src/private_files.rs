@@ -26,7 +26,7 @@ const WRITABLE: &str = "can be written by other users than its owner";
 const FOREIGN: &str = "belongs to another user";
 
 /// How its user makes a file private.
-#[cfg(any(feature = "redis", feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 pub(crate) const FILE_FIX: &str =
     if cfg!(windows) { "icacls FILE /inheritance:r /grant:r USER:F" } else { "chmod 600" };
 
