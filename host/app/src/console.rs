@@ -104,8 +104,12 @@ pub(crate) fn error_output_is_file() -> bool {
     #[cfg(unix)]
     let is_file = rustix::fs::fstat(rustix::stdio::stderr())
         .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::RegularFile);
-    #[cfg(not(unix))]
-    let is_file = false;
+    #[cfg(windows)]
+    let is_file = {
+        use std::os::windows::io::AsHandle as _;
+        let stream = io::stderr().as_handle().try_clone_to_owned();
+        stream.and_then(|stream| std::fs::File::from(stream).metadata()).is_ok_and(|found| found.is_file())
+    };
     is_file
 }
 

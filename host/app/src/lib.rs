@@ -19,6 +19,8 @@ mod prompt;
 mod registration;
 pub mod service_manager;
 pub mod telemetry;
+#[cfg(windows)]
+mod windows_console;
 
 pub use cli::main;
 

@@ -94,12 +94,23 @@ impl CodeCache {
 
 /// Whether another process could compile the component.
 fn compiled(mut compiler: Command) -> bool {
-    let status = compiler.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    compiler.env_clear();
+    #[cfg(windows)]
+    as_on_windows(&mut compiler);
+    let status = compiler.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);
     if !done {
         tracing::warn!(?status, "the component cannot be compiled by a process of its own");
     }
     done
+}
+
+/// Gives a program what it cannot do without, the folder of the system, and no window of its own (`CREATE_NO_WINDOW`).
+#[cfg(windows)]
+#[allow(clippy::disallowed_methods, reason = "the variable is not a setting: the libraries of the system look for it")]
+fn as_on_windows(program: &mut Command) {
+    std::os::windows::process::CommandExt::creation_flags(program, 0x0800_0000);
+    program.envs(std::env::var_os("SystemRoot").map(|folder| ("SystemRoot", folder)));
 }
 
 /// The prefix of a component's entries: it depends on the component and on all options of the compiler.
@@ -180,7 +191,10 @@ impl Folder {
             return Err(unusable("it is damaged".to_owned()));
         }
         // The time of an entry is that of its last use. Where it cannot be set, the entry counts as old.
+        #[cfg(not(windows))]
         let _ = file.set_modified(now());
+        #[cfg(windows)]
+        let _ = attributes_of(path).and_then(|file| file.set_modified(now()));
         deserialize(engine, file)
     }
 
@@ -225,6 +239,15 @@ impl Folder {
 #[allow(clippy::disallowed_methods, reason = "the time of files, which the system sets")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// Opens a file so that its times can be set. One that is open for reading does not do on Windows.
+#[cfg(windows)]
+fn attributes_of(path: &Path) -> io::Result<File> {
+    const FILE_WRITE_ATTRIBUTES: u32 = 0x100;
+    let mut options = fs::OpenOptions::new();
+    std::os::windows::fs::OpenOptionsExt::access_mode(&mut options, FILE_WRITE_ATTRIBUTES);
+    options.open(path)
 }
 
 fn content_hash(file: &mut File) -> io::Result<String> {

@@ -108,6 +108,10 @@
 
 #![cfg_attr(not(feature = "pool"), allow(dead_code, reason = "only the pool makes instances"))]
 
+#[cfg(windows)]
+pub mod access_list;
+#[cfg(all(test, not(windows)))]
+mod access_list;
 pub mod attributes;
 pub mod audit;
 pub mod bindings;

@@ -1,15 +1,14 @@
-//! Files and folders that only one user may read or change, on systems where the mode of a file says so (Unix).
+//! Files and folders that only one user may read or change: the mode of a file says so on Unix, its access list on Windows.
 //!
 //! Threat: an attacker with an account on the machine was there first, with a folder or a file of the expected name, a
 //! symbolic link that leads elsewhere, or the right to rename a folder above. So this walks a path from the root, link
 //! by link, and examines what it opens through its descriptor.
 //!
-//! On Windows, the inherited access lists of the per-user folders make the files in them private.
+//! On Windows, what is created gets a list of its own with the user and the system in it (`access_list.rs`).
+//! The files that SQLite makes beside a database have the list of the folder: values in them are sealed.
 //!
 //! Why this is not `fs-mistrust`: that crate judges paths, while this judges the descriptor that the program then uses.
 //! It also trusts a group by what the user database says of it.
-
-#![cfg_attr(not(unix), allow(dead_code, reason = "only Unix has owners and modes"))]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,12 +16,24 @@ use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 /// What is said of a folder or a file that other users can change.
 const WRITABLE: &str = "can be written by other users than its owner";
 
 /// What is said of a folder or a file of another user.
 const FOREIGN: &str = "belongs to another user";
+
+/// How its user makes a file private.
+#[cfg(feature = "sqlite")]
+pub(crate) const FILE_FIX: &str =
+    if cfg!(windows) { "icacls FILE /inheritance:r /grant:r USER:F" } else { "chmod 600" };
+
+/// How its user keeps others from changing a folder.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub(crate) const FOLDER_FIX: &str =
+    if cfg!(windows) { "icacls FOLDER /inheritance:r /grant:r USER:(OI)(CI)F" } else { "chmod go-w" };
 
 /// A folder or a file that cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +61,9 @@ pub(crate) struct FileOwner {
     /// What the administrator's files show where the administrator has no user id of this process's kind.
     #[cfg(unix)]
     unmapped: Option<u32>,
+    /// As access lists name it.
+    #[cfg(windows)]
+    name: Option<String>,
 }
 
 impl FileOwner {
@@ -60,6 +74,8 @@ impl FileOwner {
             id: rustix::process::geteuid().as_raw(),
             #[cfg(unix)]
             unmapped: unix::unmapped_administrator(),
+            #[cfg(windows)]
+            name: crate::access_list::user_of_process().ok(),
         }
     }
 
@@ -69,17 +85,20 @@ impl FileOwner {
         Self { id: rustix::process::geteuid().as_raw() + 1, unmapped: None }
     }
 
+    /// A user who does not own what this process makes.
+    #[cfg(all(test, windows))]
+    pub(crate) fn another() -> Self {
+        Self { name: Some("S-1-5-21-1-2-3-1002".to_owned()) }
+    }
+
     /// Creates a folder and its missing parents, for the user only, and returns where it really is. An existing
     /// folder has to belong to the user, and no other user may be able to change it or what leads to it.
     pub(crate) fn folder(&self, path: &Path) -> Result<PathBuf, PrivateFolderError> {
         let path = std::path::absolute(path)?;
         #[cfg(unix)]
         return unix::walk(self, &path, unix::create);
-        #[cfg(not(unix))]
-        {
-            std::fs::create_dir_all(&path)?;
-            Ok(path)
-        }
+        #[cfg(windows)]
+        return windows::walk(self, &path, windows::create);
     }
 
     /// The same of a folder that is there. Nothing is created.
@@ -88,25 +107,23 @@ impl FileOwner {
         let path = std::path::absolute(path)?;
         #[cfg(unix)]
         return unix::walk(self, &path, |_| Err(io::ErrorKind::NotFound.into()));
-        #[cfg(not(unix))]
-        {
-            std::fs::metadata(&path)?;
-            Ok(path)
-        }
+        #[cfg(windows)]
+        return windows::walk(self, &path, |_| Err(io::ErrorKind::NotFound.into()));
     }
 
     /// Examines what leads to a file, which need not exist. No other user than the administrator may be able to change a
     /// folder on the way, as they could put another file of the user there. Nothing is created.
     #[cfg(any(feature = "redis", feature = "sqlite"))]
-    #[cfg_attr(not(unix), allow(clippy::unused_self, reason = "folders have no owners there"))]
     pub(crate) fn way_to(&self, file: &Path) -> Result<(), PrivateFolderError> {
         let path = std::path::absolute(file)?;
         #[cfg(unix)]
         if let Some(folder) = path.parent() {
             unix::examine(self, folder)?;
         }
-        #[cfg(not(unix))]
-        drop(path);
+        #[cfg(windows)]
+        if let Some(folder) = path.parent() {
+            windows::examine(self, folder)?;
+        }
         Ok(())
     }
 
@@ -122,7 +139,7 @@ impl FileOwner {
         self.check(file, 0o077, "can be read or written by other users than its owner")
     }
 
-    #[cfg_attr(not(unix), allow(unused_variables, reason = "the mode says nothing there"))]
+    /// `forbidden`: a mode. On Windows, its read bits stand for the rights to read, and its write bits for those to change.
     fn check(&self, file: &File, forbidden: u32, rule: &'static str) -> Result<(), &'static str> {
         let Ok(metadata) = file.metadata() else {
             return Err("cannot be examined");
@@ -140,31 +157,47 @@ impl FileOwner {
                 return Err(rule);
             }
         }
+        #[cfg(windows)]
+        {
+            use crate::access_list::Forbidden;
+            let forbidden = if forbidden & 0o044 == 0 { Forbidden::Change } else { Forbidden::Use };
+            match windows::judge(self, file, forbidden) {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => return Err(windows::rule(fault, rule)),
+                Err(_) => return Err("cannot be examined"),
+            }
+        }
         Ok(())
     }
 }
 
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    options().read(true).open(path)
+    no_link(options().read(true).open(path)?)
 }
 
 /// Creates a file that must not exist yet.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    #[cfg(windows)]
+    return crate::access_list::create_new(path);
+    #[cfg(not(windows))]
     options().write(true).create_new(true).open(path)
 }
 
 /// Opens a file for appending, creating it if it does not exist.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn open_append(path: &Path) -> io::Result<File> {
+    #[cfg(windows)]
+    return no_link(crate::access_list::open_append(path)?);
+    #[cfg(not(windows))]
     options().append(true).create(true).open(path)
 }
 
-/// Opens a file that is there for appending.
+/// Opens a file that is there for appending. Where only files that can be read can be locked (Windows), it can be read as well.
 #[cfg(feature = "sqlite")]
 pub(crate) fn open_append_existing(path: &Path) -> io::Result<File> {
-    options().append(true).open(path)
+    no_link(options().read(cfg!(windows)).append(true).open(path)?)
 }
 
 /// New files are the user's alone. A symbolic link is not followed, and a named pipe not waited for.
@@ -178,7 +211,18 @@ fn options() -> OpenOptions {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         options.mode(0o600).custom_flags(flags.bits().cast_signed());
     }
+    #[cfg(windows)]
+    std::os::windows::fs::OpenOptionsExt::custom_flags(&mut options, crate::access_list::NO_LINKS);
     options
+}
+
+/// Windows opens the link itself, where Unix refuses to.
+fn no_link(file: File) -> io::Result<File> {
+    #[cfg(windows)]
+    if file.metadata()?.is_symlink() {
+        return Err(io::Error::other("it is a symbolic link"));
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! anew when its name leads to another file, as after logrotate. It is not synchronised to the disk after each write: a
 //! written record outlives the process, but not a power failure.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,18 +52,33 @@ pub struct AuditFileError {
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileIdentity(#[cfg(unix)] (u64, u64));
+struct FileIdentity(u64, u64);
 
 impl FileIdentity {
     #[cfg(unix)]
-    fn of(metadata: &fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        Self((metadata.dev(), metadata.ino()))
+    fn of(_: &File, metadata: &fs::Metadata) -> Self {
+        Self::in_metadata(metadata)
     }
 
-    #[cfg(not(unix))]
-    fn of(_: &fs::Metadata) -> Self {
-        Self()
+    #[cfg(unix)]
+    fn in_metadata(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    #[cfg(windows)]
+    fn of(file: &File, _: &fs::Metadata) -> Self {
+        let known = winapi_util::file::information(file);
+        known.map_or(Self(0, 0), |known| Self(known.volume_serial_number(), known.file_index()))
+    }
+
+    /// That of the file that has a name now, with what else is known of it.
+    fn at(path: &Path) -> io::Result<(Self, fs::Metadata)> {
+        let metadata = fs::metadata(path)?;
+        #[cfg(unix)]
+        return Ok((Self::in_metadata(&metadata), metadata));
+        #[cfg(windows)]
+        Ok((Self::of(&File::open(path)?, &metadata), metadata))
     }
 }
 
@@ -108,8 +123,8 @@ impl AuditFile {
 
     /// Appends whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let found = match fs::metadata(&self.path) {
-            Ok(found) if FileIdentity::of(&found) == self.identity => Some(found),
+        let found = match FileIdentity::at(&self.path) {
+            Ok((identity, found)) if identity == self.identity => Some(found),
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -163,7 +178,7 @@ impl AuditFile {
             Err(fs::TryLockError::WouldBlock) => return Ok(()),
             Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
-        if fs::metadata(&self.path).is_ok_and(|found| FileIdentity::of(&found) != self.identity) {
+        if FileIdentity::at(&self.path).is_ok_and(|(identity, _)| identity != self.identity) {
             return Ok(());
         }
         if let Some(too_young) = self.too_young()? {
@@ -227,17 +242,21 @@ struct OpenedFile {
 
 /// Opens a file for appending. It is made readable for its owner only, if it does not exist.
 fn open_append(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    {
+        let mut options = fs::OpenOptions::new();
+        options.append(true).create(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+    #[cfg(windows)]
+    entra_mcp_plugin::access_list::open_append(path)
 }
 
 fn open(path: &Path) -> io::Result<OpenedFile> {
     let file = open_append(path)?;
     let metadata = file.metadata()?;
-    Ok(OpenedFile { identity: FileIdentity::of(&metadata), is_regular: metadata.is_file(), file })
+    Ok(OpenedFile { identity: FileIdentity::of(&file, &metadata), is_regular: metadata.is_file(), file })
 }
 
 /// Whether the last line of a file lacks its end, because the disk was full when a process wrote it that has ended since.

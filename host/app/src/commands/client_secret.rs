@@ -12,6 +12,8 @@ use super::CommandError;
 use crate::composition;
 use crate::config::{ServeConfig, StoreLocation};
 use crate::console;
+#[cfg(windows)]
+use crate::windows_console;
 
 /// Reads the secret from standard input and stores it for the configured application.
 pub async fn set(config: &ServeConfig) -> Result<(), CommandError> {
@@ -57,6 +59,8 @@ fn read() -> io::Result<Zeroizing<Vec<u8>>> {
 struct Unseen {
     #[cfg(unix)]
     before: Option<rustix::termios::Termios>,
+    #[cfg(windows)]
+    before: Option<u32>,
 }
 
 impl Unseen {
@@ -72,16 +76,20 @@ impl Unseen {
             }
             Self { before }
         }
-        #[cfg(not(unix))]
-        Self {}
+        #[cfg(windows)]
+        Self { before: windows_console::hide_input() }
     }
 }
 
-#[cfg(unix)]
 impl Drop for Unseen {
     fn drop(&mut self) {
+        #[cfg(unix)]
         if let Some(before) = &self.before {
             let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, before);
+        }
+        #[cfg(windows)]
+        if let Some(before) = self.before {
+            windows_console::set_input_mode(before);
         }
     }
 }

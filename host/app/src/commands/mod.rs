@@ -271,10 +271,21 @@ impl ReopenRequest {
     }
 }
 
-/// The requests to end the process (SIGTERM and SIGINT, or Ctrl-C), listened for from the moment this is made.
+/// The requests to end the process (SIGTERM and SIGINT; on Windows Ctrl-C, Ctrl-Break, the end of the console, of the session
+/// and of the system), listened for from the moment this is made.
 pub(crate) struct EndRequest {
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+    #[cfg(windows)]
+    terminate: tokio::signal::windows::CtrlBreak,
+    #[cfg(windows)]
+    close: tokio::signal::windows::CtrlClose,
+    #[cfg(windows)]
+    log_off: tokio::signal::windows::CtrlLogoff,
+    #[cfg(windows)]
+    shut_down: tokio::signal::windows::CtrlShutdown,
 }
 
 impl EndRequest {
@@ -284,8 +295,12 @@ impl EndRequest {
             use tokio::signal::unix::{SignalKind, signal};
             Ok(Self { signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?] })
         }
-        #[cfg(not(unix))]
-        Ok(Self {})
+        #[cfg(windows)]
+        {
+            use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
+            let (interrupt, terminate, close) = (ctrl_c()?, ctrl_break()?, ctrl_close()?);
+            Ok(Self { interrupt, terminate, close, log_off: ctrl_logoff()?, shut_down: ctrl_shutdown()? })
+        }
     }
 
     /// Returns when the process is asked to end.
@@ -298,10 +313,13 @@ impl EndRequest {
                 _ = interrupt.recv() => {}
             }
         }
-        #[cfg(not(unix))]
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C cannot be received");
-            std::future::pending::<()>().await;
+        #[cfg(windows)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.close.recv() => {}
+            _ = self.log_off.recv() => {}
+            _ = self.shut_down.recv() => {}
         }
     }
 }

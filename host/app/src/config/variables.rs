@@ -106,12 +106,11 @@ impl fmt::Debug for Environment {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(windows)))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(not(windows))]
     fn the_first_variable_of_the_locale_that_is_set_says_whether_the_terminal_shows_unicode() {
         for (variables, shows) in [
             (&[("LANG", "de_DE.UTF-8")][..], true),

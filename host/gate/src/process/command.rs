@@ -4,7 +4,8 @@
 //! the leader of another session is out of reach; containers and control groups are for those.
 //!
 //! On Linux, the process (not its children) is killed when this program ends in whatever way, by the system: with the thread
-//! that has started it, see [`super::starter`].
+//! that has started it, see [`super::starter`]. On Windows, the process and its children are in a job, which the system ends
+//! with this program.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -74,6 +75,8 @@ impl Program {
         });
         #[cfg(unix)]
         command.wrap(process_wrap::tokio::ProcessSession);
+        #[cfg(windows)]
+        command.wrap(process_wrap::tokio::KillOnDrop).wrap(process_wrap::tokio::JobObject);
         let mut child = command.spawn()?;
         let (input, output, errors) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let group = ProcessGroup { id: child.id(), child };
@@ -104,9 +107,18 @@ fn die_with_this_program(command: &mut tokio::process::Command) {
     unsafe { command.pre_exec(before_exec) };
 }
 
+/// What a name in a folder may stand for. On Windows, programs and scripts of its own shell have an extension, which is left away
+/// mostly. The standard library starts such scripts safely.
 fn candidates(folder: &Path, name: &str) -> Vec<PathBuf> {
-    let path = folder.join(name);
-    if cfg!(windows) { vec![path.with_extension("exe"), path] } else { vec![path] }
+    if !cfg!(windows) {
+        return vec![folder.join(name)];
+    }
+    const EXTENSIONS: [&str; 4] = ["exe", "com", "cmd", "bat"];
+    let given = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    if EXTENSIONS.contains(&given.as_str()) {
+        return vec![folder.join(name)];
+    }
+    EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}"))).collect()
 }
 
 fn is_program(path: &Path) -> bool {
@@ -154,6 +166,9 @@ impl ProcessGroup {
     pub(super) fn kill(&mut self) {
         #[cfg(unix)]
         self.signal(rustix::process::Signal::KILL);
+        // The job, with all that is in it.
+        #[cfg(windows)]
+        let _ = self.child.start_kill();
         // The process itself, where there are no groups. An error says that it has ended.
         let _ = self.child.inner_mut().start_kill();
         self.id = None;
@@ -201,5 +216,53 @@ mod tests {
         }
         assert_eq!(find(&[], &path), Err(ServerCommandError::Empty));
         assert_eq!(find(&[""], &path), Err(ServerCommandError::Empty));
+    }
+}
+
+#[cfg(test)]
+#[cfg(windows)]
+mod windows_tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    fn find(command: &[&str], path: &Path) -> Result<PathBuf, ServerCommandError> {
+        let command: Vec<String> = command.iter().map(|&part| part.to_owned()).collect();
+        Program::find(&command, Some(path.as_os_str())).map(|program| program.path)
+    }
+
+    #[test]
+    fn a_program_is_found_without_its_extension() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = |name: &str| folder.path().join(name);
+        for name in ["node.exe", "npx.cmd", "npx", "python3.11.exe"] {
+            std::fs::write(inside(name), "").unwrap();
+        }
+        for (name, found) in [
+            ("node", "node.exe"),
+            ("node.exe", "node.exe"),
+            // Beside it is a script for another system.
+            ("npx", "npx.cmd"),
+            ("python3.11", "python3.11.exe"),
+        ] {
+            assert_eq!(find(&[name], folder.path()), Ok(inside(found)), "{name}");
+        }
+        assert_eq!(find(&["missing"], folder.path()), Err(ServerCommandError::NotFound("missing".into())));
+    }
+
+    /// `cmd` starts a program of its own, which waits for input and holds the pipe of the output open: that is closed when both
+    /// have ended.
+    #[tokio::test]
+    async fn the_children_of_a_process_end_with_it() {
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let path = environment.iter().find(|(name, _)| name.eq_ignore_ascii_case("PATH")).map(|(_, path)| path.clone());
+        let command = ["cmd", "/c", "cmd /c echo begun & cmd /c pause"].map(str::to_owned);
+        let program = Program::find(&command, path.as_deref()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut started = program.start(folder.path(), &environment).unwrap();
+        let mut first = [0];
+        assert_eq!(started.output.read(&mut first).await.unwrap(), 1, "the child has begun");
+        drop(started.group);
+        started.output.read_to_end(&mut Vec::new()).await.unwrap();
     }
 }

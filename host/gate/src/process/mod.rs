@@ -206,7 +206,11 @@ impl Behind for ProcessUpstream {
 }
 
 /// A folder that only the user of this program may enter, for one process.
-struct PrivateFolder(Option<TempDir>);
+struct PrivateFolder {
+    folder: Option<TempDir>,
+    /// Where in it no other user may enter.
+    path: PathBuf,
+}
 
 impl PrivateFolder {
     async fn create(inside: PathBuf) -> io::Result<Self> {
@@ -216,14 +220,15 @@ impl PrivateFolder {
             #[cfg(unix)]
             builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
             let folder = builder.tempdir_in(inside)?;
-            std::fs::create_dir(folder.path().join(EMPTY))?;
-            io::Result::Ok(folder)
+            let path = private_in(&folder)?;
+            std::fs::create_dir(path.join(EMPTY))?;
+            io::Result::Ok(Self { folder: Some(folder), path })
         });
-        Ok(Self(Some(creating.await.map_err(io::Error::other)??)))
+        creating.await.map_err(io::Error::other)?
     }
 
     fn path(&self) -> &Path {
-        self.0.as_ref().map(TempDir::path).unwrap_or(Path::new(""))
+        &self.path
     }
 
     /// A folder in it, where a process works that has no other.
@@ -235,10 +240,24 @@ impl PrivateFolder {
 /// Name of the folder in which a process works that has no other.
 const EMPTY: &str = "work";
 
+/// A temporary folder is private from the start, as the system knows modes.
+#[cfg(not(windows))]
+fn private_in(folder: &TempDir) -> io::Result<PathBuf> {
+    Ok(folder.path().to_owned())
+}
+
+/// A folder in the temporary one, which has an access list of its own.
+#[cfg(windows)]
+fn private_in(folder: &TempDir) -> io::Result<PathBuf> {
+    let path = folder.path().join("private");
+    entra_mcp_plugin::access_list::create_folder(&path)?;
+    Ok(path)
+}
+
 impl Drop for PrivateFolder {
     /// A process may have left much in it, so another thread removes it.
     fn drop(&mut self) {
-        let Some(folder) = self.0.take() else { return };
+        let Some(folder) = self.folder.take() else { return };
         let remove = move || {
             if let Err(error) = folder.close() {
                 tracing::warn!(%error, "the folder of a process cannot be removed");

@@ -486,8 +486,12 @@ fn warn_if_exposed(path: &Path) {
     }
 }
 
-#[cfg(not(unix))]
-fn warn_if_exposed(_: &Path) {}
+#[cfg(windows)]
+fn warn_if_exposed(path: &Path) {
+    if crate::access_list::is_readable_by_others(path) == Some(true) {
+        tracing::warn!(file = %path.display(), "other users than its owner can read the private key of the client");
+    }
+}
 
 #[cfg(test)]
 mod tests;

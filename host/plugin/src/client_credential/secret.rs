@@ -72,6 +72,12 @@ impl ClientSecret {
         {
             tracing::warn!(file = %path.display(), "other users than its owner can read the client secret");
         }
+        #[cfg(windows)]
+        if let Self::File(path) = self
+            && crate::access_list::is_readable_by_others(path) == Some(true)
+        {
+            tracing::warn!(file = %path.display(), "other users than its owner can read the client secret");
+        }
     }
 
     async fn read(&self) -> Result<SecretBytes, CredentialError> {

@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
-use crate::private_files::Exposed;
+use crate::private_files::{Exposed, FOLDER_FIX};
 
 mod file;
 mod keyring;
@@ -25,6 +25,8 @@ mod keyring;
 mod system_keyring;
 
 pub use file::KeyFile;
+#[cfg(feature = "sqlite")]
+pub(crate) use file::hold;
 #[cfg(feature = "credentials")]
 pub(crate) use file::lock_beside;
 pub use keyring::{KeyBeside, Keyring, KeyringError, NewKey, Unlock};
@@ -92,7 +94,7 @@ pub enum KeyError {
     /// A folder above the key file is not this user's or the administrator's alone to change.
     #[error(
         "the key of the secret store, {key}, cannot be used, because {path} {reason}; put it below folders that no other \
-         user can change, or fix it (chmod go-w)"
+         user can change, or fix it ({FOLDER_FIX})"
     )]
     FolderExposed {
         /// The key file.

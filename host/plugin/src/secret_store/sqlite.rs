@@ -31,7 +31,7 @@ use super::{
     DataKeys, KeyError, KeyFile, KeySource, SecretBytes, SecretStore, StoreError, StoreLimits, StoreReport, same,
 };
 use crate::clock::Clock;
-use crate::private_files::{Exposed, FileOwner, PrivateFolderError};
+use crate::private_files::{Exposed, FILE_FIX, FOLDER_FIX, FileOwner, PrivateFolderError};
 
 mod as_it_is;
 mod aside;
@@ -113,7 +113,7 @@ pub enum OpenError {
     /// The folder, or one above it, is not this user's alone to change.
     #[error(
         "the secret store {store} cannot be used, because {path} {reason}; choose a folder that belongs to you, below \
-         folders that no other user can change, or fix it (chmod go-w)"
+         folders that no other user can change, or fix it ({FOLDER_FIX})"
     )]
     FolderExposed {
         /// The database file.
@@ -124,7 +124,7 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The database file is not a regular file of this user's that no other user can read.
-    #[error("the secret store {path} {reason}; fix it (chmod 600), or move it away and sign in again")]
+    #[error("the secret store {path} {reason}; fix it ({FILE_FIX}), or move it away and sign in again")]
     DatabaseExposed {
         /// The database file.
         path: PathBuf,
@@ -133,7 +133,7 @@ pub enum OpenError {
     },
     /// The key file is not a regular file of this user's that no other user can read.
     #[error(
-        "the key of the secret store, {path}, {reason}; fix it (chmod 600), or move it away together with the store and \
+        "the key of the secret store, {path}, {reason}; fix it ({FILE_FIX}), or move it away together with the store and \
          sign in again"
     )]
     KeyExposed {

@@ -127,6 +127,9 @@ async fn start(words: &[OsString], url: &str, early_failure: Duration) -> Result
     // person's browser.
     #[cfg(unix)]
     command.process_group(0);
+    // `CREATE_NEW_PROCESS_GROUP`: Ctrl-C is for the others.
+    #[cfg(windows)]
+    command.creation_flags(0x200);
     let name = program.to_string_lossy();
     let mut child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
     match tokio::time::timeout(early_failure, child.wait()).await {
@@ -171,6 +174,7 @@ mod tests {
     use super::*;
 
     /// Waits for the end of each command, however slow the machine is.
+    #[cfg(unix)]
     fn patient(list: &str) -> SystemBrowser {
         let early_failure = Duration::from_secs(60);
         SystemBrowser { early_failure, ..SystemBrowser::new(Some(list), false, Prompts::Log) }

@@ -93,13 +93,24 @@ pub(super) async fn play(steps: &mut Steps, environment: &Environment) -> Result
     steps.done("Revoked the session: the next call is refused with 401");
 
     steps.begin("end the MCP server");
-    server.end().await?;
-    steps.done("Asked the server to end: it did, by itself");
+    steps.done(match server.end().await? {
+        ServerEnd::Asked => "Asked the server to end: it did, by itself",
+        #[cfg(windows)]
+        ServerEnd::Killed => "Ended the server, which cannot be asked to end by itself without a console",
+    });
 
     console::result(&format!("\nThe details from Graph, as {TOOL} returns them:"));
     console::result(&format!("{profile:#}"));
     emulator.shutdown().await;
     Ok(())
+}
+
+/// How the server ended.
+enum ServerEnd {
+    /// By itself.
+    Asked,
+    #[cfg(windows)]
+    Killed,
 }
 
 /// The server as a child process.
@@ -123,6 +134,8 @@ impl HttpServerProcess {
         ];
         let mut process = server_process("serve", &settings, folder, environment)?;
         process.env("AZURE_CLIENT_SECRET", &endpoints.client_secret);
+        #[cfg(windows)]
+        process.creation_flags(crate::windows_console::GROUP_OF_ITS_OWN);
         let mut child = process.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(text)?;
         let output = child.stdout.take().ok_or("the server has no standard output")?;
         let mut lines = BufReader::new(output).lines();
@@ -133,15 +146,18 @@ impl HttpServerProcess {
     }
 
     /// Asks the server to end; it has to end well.
-    async fn end(mut self) -> Result<(), String> {
+    async fn end(mut self) -> Result<ServerEnd, String> {
         #[cfg(unix)]
         if let Some(pid) = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.try_into().ok()?)) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(text)?;
         }
-        #[cfg(not(unix))]
-        self.child.start_kill().map_err(text)?;
+        #[cfg(windows)]
+        if self.child.id().is_none_or(|id| crate::windows_console::ask_to_end(id).is_err()) {
+            self.child.kill().await.map_err(text)?;
+            return Ok(ServerEnd::Killed);
+        }
         match tokio::time::timeout(STEP_TIMEOUT, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() || cfg!(not(unix)) => Ok(()),
+            Ok(Ok(status)) if status.success() => Ok(ServerEnd::Asked),
             Ok(Ok(status)) => Err(format!("the server ended with {status}")),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the server did not end".into()),

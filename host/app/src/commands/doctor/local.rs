@@ -91,9 +91,26 @@ fn mode(file: &UsedFile) -> Option<Finding> {
     })
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn mode(file: &UsedFile) -> Option<Finding> {
-    std::fs::metadata(&file.path).err().and_then(|error| missing(file, &error))
+    use entra_mcp_plugin::access_list::{is_changeable_by_others, is_readable_by_others};
+    if let Err(error) = std::fs::metadata(&file.path) {
+        return missing(file, &error);
+    }
+    let (exposed, verb, others) = match file.secrecy {
+        Secrecy::Secret | Secrecy::Projected => (is_readable_by_others(&file.path), "read", ""),
+        Secrecy::Unchangeable => (is_changeable_by_others(&file.path), "changed", " *S-1-5-32-545:RX"),
+    };
+    let (role, shown) = (file.role, file.path.display());
+    Some(match exposed {
+        Some(false) => Finding::good("files", format!("{role}, {shown}, cannot be {verb} by other users")),
+        Some(true) => Finding::warning(
+            "files",
+            format!("{role}, {shown}, can be {verb} by other users"),
+            format!("icacls \"{shown}\" /inheritance:r /grant:r \"%USERNAME%:F\" *S-1-5-18:F{others}"),
+        ),
+        None => Finding::skipped("files", format!("{role}, {shown}, has an access list that cannot be read")),
+    })
 }
 
 #[cfg(all(test, unix))]

@@ -104,9 +104,8 @@ fn refused(error: &Error) -> Finding {
                 OpenError::FolderExposed { path, reason, .. } => (
                     format!("{} {reason}, and the store is below it", path.display()),
                     format!(
-                        "chmod go-w {}, or choose with --store a folder that belongs to you, below folders that no other user \
-                         can change",
-                        path.display()
+                        "{}, or choose with --store a folder that belongs to you, below folders that no other user can change",
+                        not_for_others(path)
                     ),
                 ),
                 OpenError::DatabaseExposed { path, reason } => {
@@ -153,7 +152,21 @@ fn refused(error: &Error) -> Finding {
 }
 
 fn owned(path: &Path) -> String {
-    format!("chmod 600 {0}, and let it belong to the user that runs the server", path.display())
+    let private = if cfg!(windows) {
+        format!("icacls \"{}\" /inheritance:r /grant:r \"%USERNAME%:F\" *S-1-5-18:F", path.display())
+    } else {
+        format!("chmod 600 {}", path.display())
+    };
+    format!("{private}, and let it belong to the user that runs the server")
+}
+
+/// The command that keeps others from changing a folder.
+fn not_for_others(folder: &Path) -> String {
+    if cfg!(windows) {
+        format!("icacls \"{}\" /inheritance:r /grant:r \"%USERNAME%:(OI)(CI)F\" *S-1-5-18:(OI)(CI)F", folder.display())
+    } else {
+        format!("chmod go-w {}", folder.display())
+    }
 }
 
 fn of_key(error: &KeyError) -> String {
@@ -162,7 +175,7 @@ fn of_key(error: &KeyError) -> String {
             "unlock the keyring of the system, in the session of the user that signed in; in a service, use a key file \
              (--store-key-in file)"
         }
-        KeyError::Exposed { .. } => "chmod 600 the file, and let it belong to the user that runs the server",
+        KeyError::Exposed { path, .. } => return owned(path),
         KeyError::Place { .. } => {
             "correct --store-key-file, or the owner and the mode of the file; of a key that a key vault wraps: \
              --store-key-vault, --vault-identity, and what the vault lets that identity do (unwrap key)"

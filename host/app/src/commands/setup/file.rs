@@ -103,11 +103,16 @@ impl<'a> FileChange<'a> {
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
         #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(self.path)?.write_all(self.new.as_bytes())
+        let mut file = {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            options.open(self.path)?
+        };
+        #[cfg(windows)]
+        let mut file = entra_mcp_plugin::access_list::create_new(self.path)?;
+        file.write_all(self.new.as_bytes())
     }
 }
 

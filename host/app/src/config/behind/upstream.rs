@@ -126,6 +126,9 @@ pub enum UpstreamTarget {
     Process(ProcessConfig),
 }
 
+/// The one variable that every program on Windows gets.
+const SYSTEM_FOLDER: &str = "SystemRoot";
+
 /// How processes are started. `Debug` leaves out the arguments: they may be secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProcessConfig {
@@ -225,6 +228,12 @@ impl UpstreamEntry {
         )?;
         let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let variables = self.variables.clone().unwrap_or_default();
+        let mut variables = variables.checked("upstream.variables", context.environment)?;
+        // The libraries of Windows look for the folder of the system: without it, a program cannot open a connection.
+        if cfg!(windows) && !variables.0.iter().any(|(name, _)| name.eq_ignore_ascii_case(SYSTEM_FOLDER)) {
+            let value = context.environment.get(SYSTEM_FOLDER);
+            variables.0.extend(value.map(|value| (SYSTEM_FOLDER.to_owned(), value)));
+        }
         // A command of a flag is written as in a shell, whose folder is that of this process.
         let here = || self.is_bare.then(|| PathBuf::from("."));
         let folder = self.folder.clone().or_else(here).map(|folder| working_folder(&folder)).transpose()?;
@@ -233,7 +242,7 @@ impl UpstreamEntry {
             folder,
             search_path: context.environment.get("PATH"),
             private_folders: std::env::temp_dir(),
-            variables: variables.checked("upstream.variables", context.environment)?,
+            variables,
             idle: Duration::from_secs(idle.into()),
             max_processes: number(processes),
             max_processes_per_person: number(of_one),

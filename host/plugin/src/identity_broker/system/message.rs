@@ -58,6 +58,7 @@ fn redirect_uri(authority: Option<&str>) -> String {
     format!("{host}/common/oauth2/nativeclient")
 }
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only the bus of Linux is asked"))]
 pub(super) fn accounts_request(client_id: &str, authority: Option<&str>) -> String {
     json!({ "clientId": client_id, "redirectUri": redirect_uri(authority) }).to_string()
 }

@@ -15,10 +15,27 @@ use crate::private_files::{self, FileOwner, PrivateFolderError};
 /// cannot be locked itself: another file takes its place.
 const LOCK_EXTENSION: &str = "key-lock";
 
+/// That of the file that a process locks in place of the key file where what is locked cannot be read.
+#[cfg(windows)]
+const TURN_EXTENSION: &str = "turn";
+
 /// Waits until no other process holds the keys in a file, and holds them until the result is dropped. The file that is locked
 /// stays: a process that waits may have it open.
 pub(crate) fn lock_beside(key: &Path) -> io::Result<File> {
     let file = private_files::open_append(&key.with_extension(LOCK_EXTENSION))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Waits until no other process moves the keys in a file or puts the database beside it aside, and holds both until the result is
+/// dropped. The key file itself is locked. On Windows, another file is in its place.
+#[cfg(any(windows, feature = "sqlite"))]
+pub(crate) fn hold(key: &Path) -> io::Result<File> {
+    #[cfg(windows)]
+    let file = private_files::open_append(&key.with_extension(TURN_EXTENSION))?;
+    // NFS gives a lock for one process alone only on a file that is open for writing.
+    #[cfg(not(windows))]
+    let file = private_files::open_append_existing(key).or_else(|_| File::open(key))?;
     file.lock()?;
     Ok(file)
 }
@@ -104,6 +121,9 @@ impl KeyFile {
 
     /// Holds the file for this process, among those that ask for it.
     pub(super) fn lock(&self) -> Result<File, KeyError> {
+        #[cfg(windows)]
+        let locked = hold(&self.path);
+        #[cfg(not(windows))]
         let locked = private_files::open(&self.path).and_then(|file| file.lock().map(|()| file));
         locked.map_err(|error| self.failed(&error))
     }

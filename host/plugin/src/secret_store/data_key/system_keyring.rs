@@ -205,3 +205,23 @@ mod platform {
         none()
     }
 }
+
+/// Those of Linux are asked in the tests of the program, on a bus of their own.
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_credential_manager_keeps_a_secret_until_it_is_deleted() {
+        let name = format!("test-{}", std::process::id());
+        let get = || SystemKeyring.get(&name, Unlock::Unattended).unwrap().map(|secret| secret.to_vec());
+        assert_eq!(get(), None);
+        for secret in [[1; 32], [2; 32]] {
+            SystemKeyring.set(&name, "a test", &secret, Unlock::Unattended).unwrap();
+            assert_eq!(get(), Some(secret.to_vec()));
+        }
+        SystemKeyring.delete(&name).unwrap();
+        assert_eq!(get(), None);
+        SystemKeyring.delete(&name).unwrap();
+    }
+}

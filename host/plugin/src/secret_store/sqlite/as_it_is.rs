@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use url::Url;
 
 use super::BUSY_TIMEOUT;
 
@@ -64,8 +63,29 @@ pub(super) fn alone(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn named(path: &Path, parameters: &str, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let absolute = || rusqlite::Error::InvalidPath(path.to_owned());
-    let mut url = Url::from_file_path(path).map_err(|()| absolute())?;
-    url.set_query(Some(parameters).filter(|parameters| !parameters.is_empty()));
+    let mut url = url_of(path).ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    if !parameters.is_empty() {
+        url.push('?');
+        url.push_str(parameters);
+    }
     Connection::open_with_flags(url.as_str(), flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+#[cfg(not(windows))]
+fn url_of(path: &Path) -> Option<String> {
+    Some(url::Url::from_file_path(path).ok()?.into())
+}
+
+/// `url` leaves away what makes a path one that may be long, and SQLite takes all behind the scheme as the path.
+#[cfg(windows)]
+fn url_of(path: &Path) -> Option<String> {
+    let path = crate::access_list::unlimited(path);
+    let mut url = String::from("file:");
+    for byte in path.to_str()?.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => url.push(char::from(byte)),
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    Some(url)
 }

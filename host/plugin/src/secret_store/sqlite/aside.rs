@@ -13,6 +13,7 @@ use super::schema::prepare;
 use super::{is_damaged, is_missing};
 use crate::clock::Clock;
 use crate::private_files;
+pub(super) use crate::secret_store::data_key::hold;
 
 /// The files of a database, the one with the records first.
 const FILES: [&str; 3] = ["", "-wal", "-shm"];
@@ -62,13 +63,6 @@ pub(super) fn replace_damaged(
     }
     private_files::open_append(path)?;
     Ok(prepare(path))
-}
-
-fn hold(key: &Path) -> io::Result<File> {
-    // NFS gives a lock for one process alone only on a file that is open for writing.
-    let key = private_files::open_append_existing(key).or_else(|_| File::open(key))?;
-    key.lock()?;
-    Ok(key)
 }
 
 /// Renames the files of a database to names that no file has. Returns that of the one with the records, if it was there.

@@ -13,6 +13,8 @@ const PAGE_CACHE_KIB: i64 = 256;
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Readers share the side files of the journal with the writers, so they open the file in the same mode.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    #[cfg(windows)]
+    let path = crate::access_list::unlimited(path);
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;

@@ -54,10 +54,11 @@ fn text(value: Option<SecretBytes>) -> Option<String> {
     value.map(|value| String::from_utf8(value.reveal().to_vec()).unwrap())
 }
 
-/// All files of the store and what is in them, but for the key.
+/// All files of the store and what is in them, but for the key and the empty file that is locked in its place.
 fn content(fixture: &Fixture) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(fixture.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| *path != fixture.key_path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    let keys = [fixture.key_path(), fixture.key_path().with_extension("turn")];
+    files.filter(|path| !keys.contains(path)).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
 /// A cipher with one key.

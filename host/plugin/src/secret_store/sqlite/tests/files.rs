@@ -119,8 +119,7 @@ fn no_store_begins_beside_the_journal_of_a_damaged_one() {
     let (journal, text) = (aside::beside(&fixture.path(), "-wal"), b"the journal of a damaged store");
     private_files::create_new(&journal).unwrap();
     fs::write(&journal, text).unwrap();
-    let turn = fs::File::open(fixture.key_path()).unwrap();
-    turn.lock().unwrap();
+    let turn = aside::hold(&fixture.key_path()).unwrap();
     fs::rename(fixture.path(), aside::beside(&fixture.path(), ".damaged-999")).unwrap();
     std::thread::scope(|scope| {
         let started = scope.spawn(|| fixture.open());
@@ -248,4 +247,20 @@ async fn everything_that_is_created_is_private() {
         let entry = entry.unwrap();
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
     }
+}
+
+/// Longer than 260 characters, where Windows ends the usual form of a path.
+#[tokio::test]
+async fn a_store_may_have_a_long_path() {
+    let fixture = Fixture::new();
+    let folder = (0..3).fold(fixture.folder.path().to_owned(), |path, _| path.join("folder".repeat(16)));
+    let path = folder.join("a store & more.db");
+    let clock: Arc<dyn Clock> = Arc::new(fixture.clock.clone());
+    let open = || SqliteStore::open(&path, Arc::clone(&clock)).unwrap();
+    open().put("account", bytes("value"), None).await.unwrap();
+    assert_eq!(text(open().get("account").await.unwrap()).as_deref(), Some("value"));
+    let keys: Arc<dyn KeySource> = Arc::new(KeyFile::new(&path.with_extension("key")));
+    assert!(SqliteStore::look(&path, &keys, &clock).is_ok());
+    assert_eq!(SqliteStore::check(&path, &keys, &clock).unwrap().records, 1);
+    assert!(SqliteStore::rotated_keys(&path, &*keys).is_ok());
 }

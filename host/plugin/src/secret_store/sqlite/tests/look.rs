@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use super::super::as_it_is;
 use super::super::look::SqliteView;
@@ -40,13 +41,16 @@ impl Fixture {
         let store = there.open();
         store.inner.erasure.begin_no_task();
         private_files::FileOwner::of_process().folder(fixture.path().parent().unwrap()).unwrap();
-        fs::copy(there.key_path(), fixture.key_path()).unwrap();
+        let copy = |from: PathBuf, to: PathBuf| {
+            private_files::create_new(&to).unwrap().write_all(&fs::read(from).unwrap()).unwrap();
+        };
+        copy(there.key_path(), fixture.key_path());
         let transaction = store.inner.connection.lock().unwrap();
         let records = StoreTransaction { connection: &transaction, cipher: &store.inner.cipher, now: 1_000 };
         records.put("account", &bytes("refresh token"), None, StoreLimits::default()).unwrap();
         for suffix in suffixes {
             let of = |fixture: &Self| PathBuf::from(format!("{}{suffix}", fixture.path().display()));
-            fs::copy(of(&there), of(&fixture)).unwrap();
+            copy(of(&there), of(&fixture));
         }
         drop(transaction);
         fixture
