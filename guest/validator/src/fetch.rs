@@ -60,7 +60,7 @@ impl Http for Fetch {
         let invalid = |_| HttpError::Broken(Interrupted::ResponseInvalid);
         *answer.status_mut() = StatusCode::from_u16(response.status()).map_err(invalid)?;
         for (name, value) in response.headers().entries() {
-            let needed = NEEDED_HEADERS.iter().find(|needed| name.eq_ignore_ascii_case(needed.as_str()));
+            let needed = NEEDED_HEADERS.into_iter().find(|needed| name.eq_ignore_ascii_case(needed.as_str()));
             if let (Some(name), Ok(value)) = (needed, HeaderValue::from_bytes(&value)) {
                 answer.headers_mut().append(name, value);
             }
