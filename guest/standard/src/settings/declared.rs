@@ -72,6 +72,7 @@ pub(super) const DECLARED: &[Declared] = &[
     Declared { name: "max-connections", variables: &["ENTRA_MCP_MAX_CONNECTIONS"], default: Some("1024"), accepted: Some("1 to 65536") },
     Declared { name: "max-streams-per-caller", variables: &["ENTRA_MCP_MAX_STREAMS_PER_CALLER"], default: Some("16"), accepted: Some("1 to 64") },
     Declared { name: "rate-limit", variables: &["ENTRA_MCP_RATE_LIMIT"], default: Some("authorize=100/15m,token=50/15m,register=20/1h,callback=100/15m,revoke=50/15m,refused-token=60/1m,call=600/1m,graph-request=600/1m,client-metadata-by-address=20/1m,called-records=600/15m,denied-records=60/15m,refresh-records=60/15m,stranger-records=2000/15m"), accepted: None },
+    Declared { name: "rate-limits-in", variables: &["ENTRA_MCP_RATE_LIMITS_IN"], default: Some("process"), accepted: Some("process, store") },
     Declared { name: "AZURE_CLIENT_SECRET", variables: &["AZURE_CLIENT_SECRET"], default: None, accepted: None },
     Declared { name: "AZURE_CLIENT_CERTIFICATE_PASSWORD", variables: &["AZURE_CLIENT_CERTIFICATE_PASSWORD"], default: None, accepted: None },
     Declared { name: "audit", variables: &["ENTRA_MCP_AUDIT"], default: Some("file with --audit-file, else stderr"), accepted: Some("stderr, file") },
