@@ -90,8 +90,7 @@ pub fn variable<'v>(variables: &'v [(String, String)], name: &str) -> Option<&'v
 
 /// Reads the variables of a component.
 pub fn read(artefact: Artefact, variables: &[(String, String)]) -> Result<Configuration, SettingsError> {
-    let is_known =
-        |name: &str| KNOWN.iter().any(|(known, _)| *known == name) || artefact.own.iter().any(|own| *own == name);
+    let is_known = |name: &str| KNOWN.iter().any(|(known, _)| *known == name) || artefact.own.contains(&name);
     for (name, value) in variables {
         if name.starts_with(PREFIX) && !value.is_empty() && !is_known(name) {
             return Err(SettingsError::Unsupported { variable: name.clone(), artefact: artefact.name });

@@ -360,6 +360,7 @@ pub(super) struct SentBody {
     _in_flight: InFlight,
 }
 
+#[allow(clippy::large_enum_variant, reason = "most answers are whole, and a box would cost each of them an allocation")]
 enum Content {
     /// It is all there.
     Whole(Written),
