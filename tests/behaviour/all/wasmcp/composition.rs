@@ -63,6 +63,8 @@ fn a_server_is_composed_of_them_that_imports_wasi_and_what_wasmcp_supplies() {
     let authorization = instance(&mut graph, "wasmcp:authorization", built(AUTHORIZATION));
     let tools = instance(&mut graph, "wasmcp:component-0", built(TOOLS));
     let transport = instance(&mut graph, "wasmcp:transport", stub("transport"));
+    // The stub imports all of an interface of which the handler's messages use a type; wasmcp's own component imports no function.
+    connect(&mut graph, terminal, SERVER_AUTH, authorization);
     connect(&mut graph, tools, HANDLER, terminal);
     // Of the service, the link of the chain imports no more than a type.
     connect(&mut graph, tools, SERVER_AUTH, authorization);
